@@ -1,0 +1,192 @@
+//! Records and rules of the ledger: which blobs count.
+//!
+//! The ledger is kept by files in a folder vault and by the control plane in an account vault; both keep
+//! the rules here. Pure: no I/O, no clock. Tested below and by the one conformance suite in `tests/stores`.
+
+use crate::{DeviceId, SessionNo, SnapshotId, Timestamp};
+
+/// A session of writing as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Its number.
+    pub session: SessionNo,
+    /// Who writes.
+    pub device: DeviceId,
+    /// When it was opened, by the ledger's clock.
+    pub opened: Timestamp,
+    /// How far it got.
+    pub state: SessionState,
+    /// Packs of a committed session: numbers `0..packs` may exist (some may have been given up).
+    pub packs: u32,
+    /// Bytes of those packs and the root.
+    pub bytes: u64,
+}
+
+/// How far a session got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SessionState {
+    /// Writing goes on, or was broken off.
+    Open = 0,
+    /// Ended in a snapshot.
+    Committed = 1,
+}
+
+/// A snapshot as the ledger lists it. What can be read here is what a control plane may know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRecord {
+    /// The session that made it; its root blob has this number.
+    pub session: SessionNo,
+    /// Id: the salt of the root pack.
+    pub id: SnapshotId,
+    /// The device that pushed.
+    pub device: DeviceId,
+    /// When the push began.
+    pub created: Timestamp,
+    /// Size of the root blob in bytes.
+    pub root_size: u64,
+    /// Length of the sealed root record at the end of the root blob; `head_len + 64` bytes from its end on
+    /// are all that a first listing needs.
+    pub head_len: u32,
+    /// Sealed label: device name, tags and sources, so that a list needs no roots. At most 1024 bytes.
+    pub label: Vec<u8>,
+}
+
+/// What commits a session: the only moment a snapshot begins to exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The snapshot to list.
+    pub snapshot: SnapshotRecord,
+    /// See [`SessionRecord::packs`].
+    pub packs: u32,
+    /// See [`SessionRecord::bytes`].
+    pub bytes: u64,
+}
+
+/// Everything the ledger says, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerState {
+    /// The number the next session gets is one more.
+    pub last_session: u32,
+    /// Moves with every change of `snapshots`.
+    pub version: u64,
+    /// Sessions, by number.
+    pub sessions: Vec<SessionRecord>,
+    /// Live snapshots, by session number.
+    pub snapshots: Vec<SnapshotRecord>,
+}
+
+/// Why the ledger's rules forbid a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RuleBroken {
+    /// All 2^32 - 1 numbers are used up.
+    NumbersUsedUp,
+    /// No such session, or another device's.
+    UnknownSession,
+    /// The session has ended already.
+    NotOpen,
+    /// The commit names another session than the one it ends.
+    WrongSession,
+}
+
+impl LedgerState {
+    /// Opens a session: the next number, never one that was given before.
+    ///
+    /// # Errors
+    /// [`RuleBroken::NumbersUsedUp`].
+    pub fn open(&mut self, device: DeviceId, now: Timestamp) -> Result<SessionNo, RuleBroken> {
+        let next = self.last_session.checked_add(1).ok_or(RuleBroken::NumbersUsedUp)?;
+        self.last_session = next;
+        let session = SessionNo(next);
+        self.sessions.push(SessionRecord {
+            session,
+            device,
+            opened: now,
+            state: SessionState::Open,
+            packs: 0,
+            bytes: 0,
+        });
+        Ok(session)
+    }
+
+    /// Ends an open session of `device` in a snapshot.
+    ///
+    /// Repeating a commit that already happened, word for word, is no error: the answer may have been lost.
+    ///
+    /// # Errors
+    /// [`RuleBroken`] where the session is unknown, another device's, or ended otherwise.
+    pub fn commit(&mut self, device: DeviceId, commit: &Commit) -> Result<(), RuleBroken> {
+        let number = commit.snapshot.session;
+        if commit.snapshot.device != device {
+            return Err(RuleBroken::WrongSession);
+        }
+        let record = self
+            .sessions
+            .iter_mut()
+            .find(|s| s.session == number && s.device == device)
+            .ok_or(RuleBroken::UnknownSession)?;
+        if record.state == SessionState::Committed {
+            let same = self.snapshots.iter().any(|s| *s == commit.snapshot);
+            return if same { Ok(()) } else { Err(RuleBroken::NotOpen) };
+        }
+        record.state = SessionState::Committed;
+        record.packs = commit.packs;
+        record.bytes = commit.bytes;
+        let at = self.snapshots.partition_point(|s| s.session < number);
+        self.snapshots.insert(at, commit.snapshot.clone());
+        self.version += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: DeviceId = DeviceId([1; 16]);
+    const OTHER: DeviceId = DeviceId([2; 16]);
+
+    fn commit(session: SessionNo, device: DeviceId) -> Commit {
+        Commit {
+            snapshot: SnapshotRecord {
+                session,
+                id: SnapshotId([9; 8]),
+                device,
+                created: Timestamp::default(),
+                root_size: 4096,
+                head_len: 100,
+                label: Vec::new(),
+            },
+            packs: 2,
+            bytes: 7,
+        }
+    }
+
+    #[test]
+    fn numbers_are_never_given_twice() {
+        let mut ledger = LedgerState::default();
+        let first = ledger.open(ME, Timestamp::default()).unwrap();
+        let second = ledger.open(OTHER, Timestamp::default()).unwrap();
+        assert_eq!((first, second), (SessionNo(1), SessionNo(2)));
+        ledger.last_session = u32::MAX;
+        assert_eq!(ledger.open(ME, Timestamp::default()), Err(RuleBroken::NumbersUsedUp));
+    }
+
+    #[test]
+    fn only_the_commit_makes_a_snapshot() {
+        let mut ledger = LedgerState::default();
+        let session = ledger.open(ME, Timestamp::default()).unwrap();
+        assert!(ledger.snapshots.is_empty());
+        assert_eq!(ledger.commit(OTHER, &commit(session, OTHER)), Err(RuleBroken::UnknownSession));
+        assert_eq!(ledger.commit(OTHER, &commit(session, ME)), Err(RuleBroken::WrongSession));
+        ledger.commit(ME, &commit(session, ME)).unwrap();
+        assert_eq!((ledger.snapshots.len(), ledger.version), (1, 1));
+        // The answer was lost and the device asks again: nothing changes.
+        ledger.commit(ME, &commit(session, ME)).unwrap();
+        assert_eq!((ledger.snapshots.len(), ledger.version), (1, 1));
+        let mut other = commit(session, ME);
+        other.snapshot.head_len += 1;
+        assert_eq!(ledger.commit(ME, &other), Err(RuleBroken::NotOpen));
+    }
+}

@@ -1,0 +1,29 @@
+//! Keys, key wrapping, content ids, and sealing and opening one message.
+//!
+//! **What it is.** The only crate that names a cipher, a hash or a KDF. CRYPTO.md beside it is its text.
+//!
+//! **What it may not do.** Know what the bytes mean, do I/O, draw randomness (it is handed in) or read time.
+//!
+//! **What always holds.** A pack has one key and a frame's nonce is its offset in the pack; the commitment is
+//! compared before anything is decrypted; secrets wipe themselves and print one fixed word.
+//!
+//! **Where it is tested.** Beside the code, `tests/golden` and `tests/formats` (frozen vectors),
+//! `tests/protocol` ((key, nonce) pairs stay unique).
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod certificate;
+mod content_id;
+mod frame;
+mod key;
+mod keyring;
+mod wrap;
+
+pub use certificate::{Certificate, CertificateError, DeviceKey, Role, RootKey, verify_root_signature};
+pub use content_id::ContentIdKey;
+pub use frame::{Backend, OpenFailed, PackKey, TAG_LEN};
+pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};
+pub use keyring::{Keyring, UnknownEpoch};
+pub use wrap::{
+    EnvelopeKind, KdfParams, Opened, UnlockSecret, WrapError, envelope_kind, open_envelope, seal_envelope,
+};

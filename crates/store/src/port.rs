@@ -1,0 +1,92 @@
+//! The store port: blobs, and the ledger that says which blobs count.
+//!
+//! Async because presigned URLs are; a folder answers in the first poll, on the caller's own thread, so that
+//! `block_on` costs it nothing. Reading and writing are traits apart: what is given only the reading ones
+//! cannot write.
+use crate::{BlobKey, BlobKind, Spool, StoreError};
+use backupengine_model::ledger::{Commit, SessionRecord, SnapshotRecord};
+use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A boxed answer, so that ports can be objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A part of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// All of it.
+    Whole,
+    /// `len` bytes from `offset`; cut short at the end of the blob, refused when it begins there or later.
+    At { offset: u64, len: u64 },
+    /// The last `len` bytes, or the whole blob if it is shorter.
+    Suffix(u64),
+}
+/// What a `get` brought.
+#[derive(Clone, Debug)]
+pub struct Got {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Where they begin in the blob.
+    pub offset: u64,
+    /// Length of the whole blob.
+    pub total: u64,
+}
+/// Reading blobs.
+pub trait BlobReader: Send + Sync {
+    /// Fetches a part of a blob.
+    fn get(&self, key: BlobKey, range: Range) -> BoxFuture<'_, Result<Got, StoreError>>;
+    /// Names and sizes of a family of blobs, sorted. For check and rebuild; no read of a file needs it.
+    fn list(&self, kind: BlobKind) -> BoxFuture<'_, Result<Vec<(BlobKey, u64)>, StoreError>>;
+    /// Reads are widened to multiples of this many bytes, so that a watching store learns no frame lengths.
+    /// 1 where nobody watches.
+    fn grid(&self) -> u64;
+}
+/// Writing blobs.
+pub trait BlobWriter: Send + Sync {
+    /// Begins a blob: a private file that is nowhere listed until it is put.
+    ///
+    /// # Errors
+    /// `Full`, `Denied`, `Io`.
+    fn spool(&self) -> Result<Spool, StoreError>;
+    /// Puts a finished spool under its name, durably, unless that name is taken (`AlreadyExists`: nothing was
+    /// changed). The spool is gone afterwards either way.
+    fn put(&self, key: BlobKey, spool: Spool) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+/// The list of live snapshots at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotList {
+    /// Changes whenever the list does.
+    pub version: u64,
+    /// By session number.
+    pub snapshots: Vec<SnapshotRecord>,
+}
+/// Reading the ledger.
+pub trait LedgerReader: Send + Sync {
+    /// The vault's id, as the ledger says.
+    fn vault(&self) -> BoxFuture<'_, Result<VaultId, StoreError>>;
+    /// A number that changes whenever the list of snapshots does; cheap.
+    fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// All live snapshots: one call, whatever their number.
+    fn snapshots(&self) -> BoxFuture<'_, Result<SnapshotList, StoreError>>;
+    /// All sessions, open ones included.
+    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>>;
+    /// Bytes the vault takes and bytes free where it lies, `None` where that is not known.
+    fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>>;
+}
+/// Writing the ledger.
+pub trait LedgerWriter: Send + Sync {
+    /// Opens a session; its number was never given before.
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>>;
+    /// Commits: the only moment a snapshot begins to exist. Repeating it is harmless.
+    fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+/// What readers are given.
+pub trait Readable: BlobReader + LedgerReader {}
+impl<T: BlobReader + LedgerReader + ?Sized> Readable for T {}
+/// What writers are given.
+pub trait Writable: Readable + BlobWriter + LedgerWriter {}
+impl<T: Readable + BlobWriter + LedgerWriter + ?Sized> Writable for T {}
+const _: fn(&Arc<dyn Writable>) = |_| {};
