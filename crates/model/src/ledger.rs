@@ -48,7 +48,8 @@ pub struct SnapshotRecord {
     /// Length of the sealed root record at the end of the root blob; `head_len + 64` bytes from its end on
     /// are all that a first listing needs.
     pub head_len: u32,
-    /// Sealed label: device name, tags and sources, so that a list needs no roots. At most 1024 bytes.
+    /// Sealed label: device name, tags and sources, so that a list needs no roots. At most
+    /// [`LABEL_MAX`] bytes.
     pub label: Vec<u8>,
 }
 
@@ -88,7 +89,15 @@ pub enum RuleBroken {
     NotOpen,
     /// The commit names another session than the one it ends.
     WrongSession,
+    /// The label is longer than [`LABEL_MAX`].
+    LabelTooLong,
+    /// The root blob is not stored, or not with the length the commit names. The store's part of the rules:
+    /// this state knows no blobs.
+    RootNotStored,
 }
+
+/// The longest sealed label a list holds, in bytes.
+pub const LABEL_MAX: usize = 1024;
 
 impl LedgerState {
     /// Opens a session: the next number, never one that was given before.
@@ -121,13 +130,16 @@ impl LedgerState {
         if commit.snapshot.device != device {
             return Err(RuleBroken::WrongSession);
         }
+        if commit.snapshot.label.len() > LABEL_MAX {
+            return Err(RuleBroken::LabelTooLong);
+        }
         let record = self
             .sessions
             .iter_mut()
             .find(|s| s.session == number && s.device == device)
             .ok_or(RuleBroken::UnknownSession)?;
         if record.state == SessionState::Committed {
-            let same = self.snapshots.iter().any(|s| *s == commit.snapshot);
+            let same = self.snapshots.contains(&commit.snapshot);
             return if same { Ok(()) } else { Err(RuleBroken::NotOpen) };
         }
         record.state = SessionState::Committed;
@@ -180,6 +192,9 @@ mod tests {
         assert!(ledger.snapshots.is_empty());
         assert_eq!(ledger.commit(OTHER, &commit(session, OTHER)), Err(RuleBroken::UnknownSession));
         assert_eq!(ledger.commit(OTHER, &commit(session, ME)), Err(RuleBroken::WrongSession));
+        let mut long = commit(session, ME);
+        long.snapshot.label = vec![0; LABEL_MAX + 1];
+        assert_eq!(ledger.commit(ME, &long), Err(RuleBroken::LabelTooLong));
         ledger.commit(ME, &commit(session, ME)).unwrap();
         assert_eq!((ledger.snapshots.len(), ledger.version), (1, 1));
         // The answer was lost and the device asks again: nothing changes.

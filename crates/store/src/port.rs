@@ -24,6 +24,22 @@ pub enum Range {
     /// The last `len` bytes, or the whole blob if it is shorter.
     Suffix(u64),
 }
+impl Range {
+    /// Which bytes of a blob of `total` bytes these are: first and number. `None` (an error of kind `BadRange`)
+    /// where there are none: a range that begins at the end or later, and one of length 0, which could not be
+    /// asked for over HTTP.
+    pub const fn resolve(self, total: u64) -> Option<(u64, u64)> {
+        match self {
+            Self::Whole => Some((0, total)),
+            Self::At { len: 0, .. } | Self::Suffix(0) => None,
+            Self::At { offset, .. } if offset >= total => None,
+            Self::At { offset, len } if len < total - offset => Some((offset, len)),
+            Self::At { offset, .. } => Some((offset, total - offset)),
+            Self::Suffix(len) if len < total => Some((total - len, len)),
+            Self::Suffix(_) => Some((0, total)),
+        }
+    }
+}
 /// What a `get` brought.
 #[derive(Clone, Debug)]
 pub struct Got {
