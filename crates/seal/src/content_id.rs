@@ -1,19 +1,69 @@
-//! Content ids and the hash chain of roots: keyed BLAKE3.
+//! Content ids, the hash chain of roots, and short hashes: keyed BLAKE3.
+//!
+//! **What it may not do.** Print, or use one key for two purposes.
+//! **What always holds.** All three keys come from the dedup secret, which never rotates: ids of equal bytes
+//! stay equal over every epoch of a vault, and differ between vaults.
+//! **Where it is tested.** Below (frozen vectors).
+
+use crate::context;
 use backupengine_model::{ContentId, RootHash};
-/// K_cid.
-#[derive(Clone)]
-pub struct ContentIdKey(pub(crate) [u8; 32]);
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// K_cid and its siblings for roots and short hashes.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct ContentIdKey {
+    content: [u8; 32],
+    root: [u8; 32],
+    short: [u8; 32],
+}
+
 impl ContentIdKey {
+    pub(crate) fn derive(dedup: &[u8; 32], vault: &[u8; 16]) -> Self {
+        let key = |context| *context::derive::<32>(dedup, context, &[vault]);
+        Self { content: key(context::CONTENT_ID), root: key(context::ROOT_HASH), short: key(context::HASH64) }
+    }
+
     /// First 16 bytes of keyed BLAKE3 of `plain`.
-    pub fn content_id(&self, _plain: &[u8]) -> ContentId {
-        todo!()
+    pub fn content_id(&self, plain: &[u8]) -> ContentId {
+        let mut id = [0; ContentId::LEN];
+        id.copy_from_slice(&blake3::keyed_hash(&self.content, plain).as_bytes()[..ContentId::LEN]);
+        ContentId(id)
     }
-    /// The whole hash, in its own domain, of an encoded root record.
-    pub fn root_hash(&self, _record: &[u8]) -> RootHash {
-        todo!()
+
+    /// The whole hash, under its own key, of an encoded root record.
+    pub fn root_hash(&self, record: &[u8]) -> RootHash {
+        RootHash(*blake3::keyed_hash(&self.root, record).as_bytes())
     }
-    /// A keyed 64-bit hash in its own domain, for the cut rule of pages and keys of side files.
-    pub fn hash64(&self, _bytes: &[u8]) -> u64 {
-        todo!()
+
+    /// The first 8 bytes, little-endian, of a hash under its own key: for the cut rule of pages and keys of
+    /// side files.
+    pub fn hash64(&self, bytes: &[u8]) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&blake3::keyed_hash(&self.short, bytes).as_bytes()[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
+impl fmt::Debug for ContentIdKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentIdKey(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{keyring, keyring_of};
+
+    #[test]
+    fn ids_depend_on_bytes_vault_and_purpose_alone() {
+        let (ids, other) = (keyring().content_ids(), keyring_of([9; 16]).content_ids());
+        assert_eq!(ids.content_id(b"bytes"), ids.content_id(b"bytes"));
+        assert_ne!(ids.content_id(b"bytes"), ids.content_id(b"bytez"));
+        assert_ne!(ids.content_id(b"bytes"), other.content_id(b"bytes"));
+        assert_ne!(ids.root_hash(b"bytes"), other.root_hash(b"bytes"));
+        assert_ne!(ids.hash64(b"bytes"), other.hash64(b"bytes"));
+        assert_ne!(ids.root_hash(b"bytes").0[..16], ids.content_id(b"bytes").0);
+        assert_ne!(ids.root_hash(b"bytes").0[..8], ids.hash64(b"bytes").to_le_bytes());
     }
 }

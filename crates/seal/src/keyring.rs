@@ -1,5 +1,12 @@
 //! The opened keys of a vault, and everything derived from them.
-use crate::{ContentIdKey, DedupSecret, MasterSecret, PackKey};
+//!
+//! **What it may not do.** Draw randomness: salts are handed in.
+//! **What always holds.** Every derivation binds the vault's id; packs and labels take the master key of an
+//! epoch, ids and the chunker's table the dedup secret, so that rotation does not end deduplication.
+//! **Where it is tested.** Below, against vectors computed with another implementation.
+
+use crate::backend::{Backend, Cipher};
+use crate::{ContentIdKey, DedupSecret, MasterSecret, OpenFailed, PackKey, context};
 use backupengine_model::{PackRef, SessionNo, VaultId};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -12,52 +19,200 @@ pub struct UnknownEpoch(pub u16);
 /// The opened keys of a vault.
 #[derive(Clone, Debug)]
 pub struct Keyring {
-    pub(crate) vault: VaultId,
-    pub(crate) epochs: BTreeMap<u16, MasterSecret>,
-    pub(crate) dedup: DedupSecret,
-    pub(crate) root_public: [u8; 32],
+    vault: VaultId,
+    epochs: Epochs,
+    dedup: DedupSecret,
+    root_public: [u8; 32],
 }
+
+/// Master keys by epoch. Never empty, which is why the newest stands apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Epochs {
+    pub(crate) current: (u16, MasterSecret),
+    pub(crate) older: BTreeMap<u16, MasterSecret>,
+}
+
 impl Keyring {
     /// A new vault's keys, epoch 1, from random secrets.
     pub fn new(vault: VaultId, master: MasterSecret, dedup: DedupSecret, root_public: [u8; 32]) -> Self {
-        Self { vault, epochs: BTreeMap::from([(1, master)]), dedup, root_public }
+        let epochs = Epochs { current: (1, master), older: BTreeMap::new() };
+        Self::from_parts(vault, epochs, dedup, root_public)
     }
+
+    pub(crate) fn from_parts(
+        vault: VaultId,
+        epochs: Epochs,
+        dedup: DedupSecret,
+        root_public: [u8; 32],
+    ) -> Self {
+        Self { vault, epochs, dedup, root_public }
+    }
+
     /// The vault these keys are for.
     pub fn vault(&self) -> VaultId {
         self.vault
     }
+
     /// The epoch new packs use: the largest.
     pub fn current_epoch(&self) -> u16 {
-        todo!()
+        self.epochs.current.0
     }
+
     /// Public half of the vault root key (Ed25519).
     pub fn root_public(&self) -> &[u8; 32] {
         &self.root_public
     }
+
+    /// Master keys, oldest epoch first.
+    pub(crate) fn epochs(&self) -> impl DoubleEndedIterator<Item = (u16, &MasterSecret)> {
+        let current = (self.epochs.current.0, &self.epochs.current.1);
+        self.epochs.older.iter().map(|(epoch, master)| (*epoch, master)).chain([current])
+    }
+
+    pub(crate) fn dedup(&self) -> &DedupSecret {
+        &self.dedup
+    }
+
     /// The key of one pack.
     ///
     /// # Errors
     /// [`UnknownEpoch`].
-    pub fn pack_key(&self, _pack: &PackRef) -> Result<PackKey, UnknownEpoch> {
-        todo!()
+    pub fn pack_key(&self, pack: &PackRef) -> Result<PackKey, UnknownEpoch> {
+        self.pack_key_with(pack, Backend::DEFAULT)
     }
+
+    /// The same with a chosen library behind it: for tests that let one open what the other sealed.
+    ///
+    /// # Errors
+    /// [`UnknownEpoch`].
+    pub fn pack_key_with(&self, pack: &PackRef, backend: Backend) -> Result<PackKey, UnknownEpoch> {
+        let master = if pack.epoch == self.epochs.current.0 {
+            &self.epochs.current.1
+        } else {
+            self.epochs.older.get(&pack.epoch).ok_or(UnknownEpoch(pack.epoch))?
+        };
+        let info: [&[u8]; 4] =
+            [&self.vault.0, &pack.session.0.to_le_bytes(), &pack.number.to_le_bytes(), &pack.salt];
+        let derived = context::derive::<48>(master.expose(), context::PACK, &info);
+        Ok(PackKey::new(*pack, &derived, backend))
+    }
+
     /// K_cid: content ids.
     pub fn content_ids(&self) -> ContentIdKey {
-        todo!()
+        ContentIdKey::derive(self.dedup.expose(), &self.vault.0)
     }
-    /// K_gear: 256 keyed values for the chunker, one table.
+
+    /// K_gear: 256 keyed values for the chunker, one table; little-endian.
     pub fn gear(&self) -> Box<[u64; 256]> {
-        todo!()
+        let bytes = context::derive::<2048>(self.dedup.expose(), context::GEAR, &[&self.vault.0]);
+        let mut table = Box::new([0; 256]);
+        for (value, chunk) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *value = u64::from_le_bytes(*chunk);
+        }
+        table
     }
+
     /// Seals a label for the ledger's list; `salt` is 8 fresh random bytes that choose its key.
-    pub fn seal_label(&self, _session: SessionNo, _salt: [u8; 8], _plain: &[u8]) -> Vec<u8> {
-        todo!()
+    ///
+    /// The result is `salt ‖ ciphertext ‖ tag`: 24 bytes longer than `plain`.
+    pub fn seal_label(&self, session: SessionNo, salt: [u8; 8], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(8 + plain.len() + crate::TAG_LEN);
+        sealed.extend_from_slice(&salt);
+        sealed.extend_from_slice(plain);
+        let cipher = self.label_cipher(&self.epochs.current.1, session, &salt);
+        let tag = cipher.seal(&[0; 12], context::LABEL, &mut sealed[8..]);
+        sealed.extend_from_slice(&tag);
+        sealed
     }
-    /// Opens what [`Keyring::seal_label`] made.
+
+    /// Opens what [`Keyring::seal_label`] made, in this or an earlier epoch.
     ///
     /// # Errors
     /// `OpenFailed`, in one way for every cause.
-    pub fn open_label(&self, _session: SessionNo, _sealed: &[u8]) -> Result<Vec<u8>, crate::OpenFailed> {
-        todo!()
+    pub fn open_label(&self, session: SessionNo, sealed: &[u8]) -> Result<Vec<u8>, OpenFailed> {
+        let (salt, body) = sealed.split_first_chunk::<8>().ok_or(OpenFailed)?;
+        // A label does not say its epoch: it is short, epochs are few, and the newest is nearly always right.
+        self.epochs()
+            .rev()
+            .find_map(|(_, master)| {
+                let mut plain = body.to_vec();
+                let cipher = self.label_cipher(master, session, salt);
+                let len = cipher.open(&[0; 12], context::LABEL, &mut plain).ok()?;
+                plain.truncate(len);
+                Some(plain)
+            })
+            .ok_or(OpenFailed)
+    }
+
+    /// K_label: one key per label, so that its nonce can be zero.
+    fn label_cipher(&self, master: &MasterSecret, session: SessionNo, salt: &[u8; 8]) -> Cipher {
+        let info: [&[u8]; 3] = [&self.vault.0, &session.0.to_le_bytes(), salt];
+        Cipher::new(Backend::DEFAULT, &context::derive::<32>(master.expose(), context::LABEL, &info))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{keyring, keyring_of, pack};
+    use backupengine_model::FrameKind;
+
+    fn two_epochs() -> Keyring {
+        let older = BTreeMap::from([(1, MasterSecret::from_bytes([0x11; 32]))]);
+        let epochs = Epochs { current: (2, MasterSecret::from_bytes([0x12; 32])), older };
+        let one = keyring();
+        Keyring::from_parts(one.vault, epochs, one.dedup.clone(), one.root_public)
+    }
+
+    #[test]
+    fn packs_of_every_epoch_open_and_unknown_ones_are_named() {
+        let ring = two_epochs();
+        assert_eq!(ring.current_epoch(), 2);
+        let old = ring.pack_key(&pack()).unwrap();
+        assert_eq!(old.commitment(), keyring().pack_key(&pack()).unwrap().commitment());
+        let new = ring.pack_key(&PackRef { epoch: 2, ..pack() }).unwrap();
+        let mut frame = b"x".to_vec();
+        old.seal(FrameKind::Data, 0, &mut frame, 0);
+        assert_eq!(new.open(FrameKind::Data, 0, &mut frame), Err(OpenFailed));
+        let unknown = ring.pack_key(&PackRef { epoch: 3, ..pack() });
+        assert_eq!(unknown.unwrap_err(), UnknownEpoch(3));
+    }
+
+    #[test]
+    fn rotation_does_not_end_deduplication() {
+        let (before, after) = (keyring(), two_epochs());
+        assert_eq!(before.content_ids().content_id(b"a"), after.content_ids().content_id(b"a"));
+        assert_eq!(before.gear(), after.gear());
+    }
+
+    #[test]
+    fn labels_open_in_their_session_and_vault_only() {
+        let ring = keyring();
+        let sealed = ring.seal_label(SessionNo(7), [5; 8], b"laptop");
+        assert_eq!(sealed.len(), 6 + 24);
+        assert_eq!(ring.open_label(SessionNo(7), &sealed).as_deref(), Ok(&b"laptop"[..]));
+        assert_eq!(two_epochs().open_label(SessionNo(7), &sealed).as_deref(), Ok(&b"laptop"[..]));
+        assert_eq!(ring.open_label(SessionNo(8), &sealed), Err(OpenFailed));
+        assert_eq!(keyring_of([9; 16]).open_label(SessionNo(7), &sealed), Err(OpenFailed));
+        let newer = two_epochs().seal_label(SessionNo(7), [5; 8], b"laptop");
+        assert_eq!(ring.open_label(SessionNo(7), &newer), Err(OpenFailed));
+        for at in 0..sealed.len() * 8 {
+            let mut bad = sealed.clone();
+            bad[at / 8] ^= 1 << (at % 8);
+            assert_eq!(ring.open_label(SessionNo(7), &bad), Err(OpenFailed));
+        }
+        for len in 0..sealed.len() {
+            assert_eq!(ring.open_label(SessionNo(7), &sealed[..len]), Err(OpenFailed));
+        }
+    }
+
+    #[test]
+    fn nothing_secret_prints() {
+        let shown = format!("{:?} {:?}", two_epochs(), keyring().pack_key(&pack()).unwrap());
+        let shown = format!("{shown} {:?}", keyring().content_ids());
+        for byte in ["17, 17", "34, 34", "18, 18", "1111", "2222"] {
+            assert!(!shown.contains(byte), "{shown}");
+        }
+        assert!(shown.contains("MasterSecret(secret)") && shown.contains("PackKey(secret)"));
     }
 }

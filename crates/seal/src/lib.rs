@@ -12,16 +12,22 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod backend;
+mod cbor;
 mod certificate;
 mod content_id;
+mod context;
 mod frame;
 mod key;
 mod keyring;
+#[cfg(test)]
+mod testing;
 mod wrap;
 
+pub use backend::Backend;
 pub use certificate::{Certificate, CertificateError, DeviceKey, Role, RootKey, verify_root_signature};
 pub use content_id::ContentIdKey;
-pub use frame::{Backend, OpenFailed, PackKey, TAG_LEN};
+pub use frame::{OpenFailed, PackKey, TAG_LEN};
 pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};
 pub use keyring::{Keyring, UnknownEpoch};
 pub use wrap::{

@@ -1,6 +1,22 @@
 //! Key envelopes: the keyring sealed under a passphrase, a recovery code or a device secret.
-use crate::{DeviceSecret, Keyring, Passphrase, RecoveryCode, RootKey};
+//!
+//! **What it may not do.** Tell a wrong secret from damage, or work at a cost a store chose.
+//! **What always holds.** Order of opening: version, form, kind, cost; then the commitment, in constant time;
+//! then the seal. The header is bound as additional data, as the very bytes that were read.
+//! **Where it is tested.** Below, and `tests/formats` (frozen vectors).
+
+use crate::backend::{Backend, Cipher};
+use crate::cbor::{self, Unexpected};
+use crate::keyring::Epochs;
+use crate::{DedupSecret, DeviceSecret, Keyring, MasterSecret, Passphrase, RecoveryCode, RootKey, context};
+use backupengine_model::VaultId;
+use minicbor::Decoder;
+use std::collections::BTreeMap;
+use std::fmt;
+use subtle::ConstantTimeEq;
 use thiserror::Error;
+use zeroize::Zeroizing;
+
 /// Argon2id cost. Memory in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KdfParams {
@@ -11,12 +27,22 @@ pub struct KdfParams {
     /// Lanes.
     pub lanes: u32,
 }
+
 impl KdfParams {
     /// What new envelopes use.
     pub const DEFAULT: Self = Self { memory_kib: 128 * 1024, passes: 3, lanes: 4 };
     /// The least a reader accepts: a store cannot lower the cost.
     pub const FLOOR: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
+    /// The most a reader accepts: a store cannot make unlocking eat the machine.
+    pub const CEILING: Self = Self { memory_kib: 4 << 20, passes: 64, lanes: 64 };
+
+    fn in_range(self) -> bool {
+        (Self::FLOOR.memory_kib..=Self::CEILING.memory_kib).contains(&self.memory_kib)
+            && (Self::FLOOR.passes..=Self::CEILING.passes).contains(&self.passes)
+            && (Self::FLOOR.lanes..=Self::CEILING.lanes).contains(&self.lanes)
+    }
 }
+
 /// Which secret opens an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -28,6 +54,18 @@ pub enum EnvelopeKind {
     /// A secret that rests on one device.
     Device = 3,
 }
+
+impl EnvelopeKind {
+    const fn from_u8(kind: u8) -> Option<Self> {
+        Some(match kind {
+            1 => Self::Passphrase,
+            2 => Self::Recovery,
+            3 => Self::Device,
+            _ => return None,
+        })
+    }
+}
+
 /// The secret for one envelope.
 pub enum UnlockSecret<'a> {
     /// See [`EnvelopeKind::Passphrase`].
@@ -37,13 +75,33 @@ pub enum UnlockSecret<'a> {
     /// See [`EnvelopeKind::Device`].
     Device(&'a DeviceSecret),
 }
+
+impl UnlockSecret<'_> {
+    /// The kind of envelope it opens.
+    pub const fn kind(&self) -> EnvelopeKind {
+        match self {
+            Self::Passphrase(_) => EnvelopeKind::Passphrase,
+            Self::Recovery(_) => EnvelopeKind::Recovery,
+            Self::Device(_) => EnvelopeKind::Device,
+        }
+    }
+}
+
+impl fmt::Debug for UnlockSecret<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnlockSecret(secret)")
+    }
+}
+
 /// What an envelope held.
+#[derive(Debug)]
 pub struct Opened {
     /// The keys.
     pub keyring: Keyring,
     /// The vault root key: only in recovery envelopes.
     pub root_key: Option<RootKey>,
 }
+
 /// An envelope that was refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,29 +121,289 @@ pub enum WrapError {
     /// An envelope of another kind than the secret.
     #[error("the key envelope is not opened by this kind of secret")]
     OtherKind,
+    /// The passphrase hash needs more memory than there is.
+    #[error("the passphrase hash needs {memory_kib} KiB of memory, which could not be had")]
+    NoMemory {
+        /// What it asked for.
+        memory_kib: u32,
+    },
 }
-/// Seals a keyring. `random` is fresh: 32 bytes of salt and 12 of nonce. `root_key` only with a recovery code.
-/// `kdf` is used for passphrases only.
+
+/// Version of the envelope's form.
+const VERSION: u64 = 1;
+
+/// What stands outside the seal; bound to it as additional data.
+#[derive(Clone, Copy)]
+struct Header {
+    vault: VaultId,
+    epoch: u16,
+    kind: EnvelopeKind,
+    /// Passphrases only.
+    kdf: Option<KdfParams>,
+    salt: [u8; 32],
+}
+
+/// An envelope taken apart.
+struct Parts<'a> {
+    header: Header,
+    nonce: [u8; 12],
+    commitment: [u8; 32],
+    sealed: &'a [u8],
+}
+
+/// Seals a keyring. `random` is fresh: 32 bytes of salt and 12 of nonce. `root_key` is written under a recovery
+/// code only, and left out under any other secret. `kdf` is used for passphrases only.
+///
+/// # Errors
+/// [`WrapError::KdfOutOfRange`], [`WrapError::NoMemory`]: with a passphrase only.
 pub fn seal_envelope(
-    _keyring: &Keyring,
-    _root_key: Option<&RootKey>,
-    _secret: &UnlockSecret<'_>,
-    _kdf: KdfParams,
-    _random: [u8; 44],
-) -> Vec<u8> {
-    todo!()
+    keyring: &Keyring,
+    root_key: Option<&RootKey>,
+    secret: &UnlockSecret<'_>,
+    kdf: KdfParams,
+    random: [u8; 44],
+) -> Result<Vec<u8>, WrapError> {
+    let (mut salt, mut nonce) = ([0; 32], [0; 12]);
+    salt.copy_from_slice(&random[..32]);
+    nonce.copy_from_slice(&random[32..]);
+    let kind = secret.kind();
+    let header = Header {
+        vault: keyring.vault(),
+        epoch: keyring.current_epoch(),
+        kind,
+        kdf: (kind == EnvelopeKind::Passphrase).then_some(kdf),
+        salt,
+    };
+    let (cipher, commitment) = header.key(secret)?;
+    let root_key = root_key.filter(|_| kind == EnvelopeKind::Recovery);
+    let mut body = encode_keys(keyring, root_key);
+    let tag = cipher.seal(&nonce, &header.aad(), &mut body);
+    // The buffer holds sealed bytes now, so that moving them leaves nothing behind.
+    let sealed = [&body[..], &tag].concat();
+    Ok(Parts { header, nonce, commitment, sealed: &sealed }.encode())
 }
+
 /// Which secret an envelope wants, without opening it.
 ///
 /// # Errors
 /// [`WrapError::Malformed`], [`WrapError::UnknownVersion`].
-pub fn envelope_kind(_envelope: &[u8]) -> Result<EnvelopeKind, WrapError> {
-    todo!()
+pub fn envelope_kind(envelope: &[u8]) -> Result<EnvelopeKind, WrapError> {
+    Parts::decode(envelope).map(|parts| parts.header.kind)
 }
+
 /// Opens an envelope: version and KDF range first, then commitment, then the seal.
 ///
 /// # Errors
 /// [`WrapError`].
-pub fn open_envelope(_envelope: &[u8], _secret: &UnlockSecret<'_>) -> Result<Opened, WrapError> {
-    todo!()
+pub fn open_envelope(envelope: &[u8], secret: &UnlockSecret<'_>) -> Result<Opened, WrapError> {
+    let Parts { header, nonce, commitment, sealed } = Parts::decode(envelope)?;
+    if header.kind != secret.kind() {
+        return Err(WrapError::OtherKind);
+    }
+    let (cipher, expected) = header.key(secret)?;
+    if !bool::from(expected.ct_eq(&commitment)) {
+        return Err(WrapError::WrongSecret);
+    }
+    let mut plain = Zeroizing::new(sealed.to_vec());
+    let len = cipher.open(&nonce, &header.aad(), &mut plain).map_err(|_| WrapError::WrongSecret)?;
+    decode_keys(&header, &plain[..len]).map_err(|Unexpected| WrapError::Malformed)
 }
+
+impl Header {
+    /// KEK and commitment. Refuses a cost out of range before any work is done.
+    fn key(&self, secret: &UnlockSecret<'_>) -> Result<(Cipher, [u8; 32]), WrapError> {
+        let secret = match (secret, self.kdf) {
+            (UnlockSecret::Passphrase(passphrase), Some(kdf)) => stretch(passphrase, &self.salt, kdf)?,
+            (UnlockSecret::Recovery(code), None) => Zeroizing::new(code.0),
+            (UnlockSecret::Device(secret), None) => Zeroizing::new(secret.0),
+            _ => return Err(WrapError::OtherKind),
+        };
+        // The salt enters here as well: random secrets are not stretched, and each envelope has its own key.
+        let info: [&[u8]; 3] = [&[self.kind as u8], &self.vault.0, &self.salt];
+        let derived = context::derive::<64>(&*secret, context::ENVELOPE, &info);
+        let (mut kek, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);
+        kek.copy_from_slice(&derived[..32]);
+        commitment.copy_from_slice(&derived[32..]);
+        Ok((Cipher::new(Backend::DEFAULT, &kek), commitment))
+    }
+
+    fn aad(&self) -> Vec<u8> {
+        let mut aad = context::ENVELOPE.to_vec();
+        cbor::write(&mut aad, |e| {
+            e.map(self.fields())?;
+            self.encode(e)
+        });
+        aad
+    }
+
+    fn fields(&self) -> u64 {
+        5 + u64::from(self.kdf.is_some())
+    }
+
+    fn encode(
+        &self,
+        e: &mut minicbor::Encoder<&mut Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+        e.u8(1)?.u64(VERSION)?;
+        e.u8(2)?.bytes(&self.vault.0)?;
+        e.u8(3)?.u16(self.epoch)?;
+        e.u8(4)?.u8(self.kind as u8)?;
+        if let Some(kdf) = self.kdf {
+            e.u8(5)?.array(3)?.u32(kdf.memory_kib)?.u32(kdf.passes)?.u32(kdf.lanes)?;
+        }
+        e.u8(6)?.bytes(&self.salt)?;
+        Ok(())
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        cbor::write(&mut out, |e| {
+            e.map(self.header.fields() + 3)?;
+            self.header.encode(e)?;
+            e.u8(7)?.bytes(&self.nonce)?;
+            e.u8(8)?.bytes(&self.commitment)?;
+            e.u8(9)?.bytes(self.sealed)?;
+            Ok(())
+        });
+        out
+    }
+
+    fn decode(bytes: &'a [u8]) -> Result<Self, WrapError> {
+        let version = decode_version(bytes).map_err(|Unexpected| WrapError::Malformed)?;
+        match version {
+            VERSION => {}
+            0 => return Err(WrapError::Malformed),
+            newer => return Err(WrapError::UnknownVersion(newer)),
+        }
+        let parts = Self::decode_fields(bytes).map_err(|Unexpected| WrapError::Malformed)?;
+        if parts.encode() != bytes {
+            return Err(WrapError::Malformed);
+        }
+        Ok(parts)
+    }
+
+    fn decode_fields(bytes: &'a [u8]) -> Result<Self, Unexpected> {
+        let d = &mut Decoder::new(bytes);
+        let fields = d.map()?;
+        cbor::key(d, 1)?;
+        d.u64()?;
+        cbor::key(d, 2)?;
+        let vault = VaultId(cbor::bytes(d)?);
+        cbor::key(d, 3)?;
+        let epoch = d.u16()?;
+        cbor::key(d, 4)?;
+        let kind = EnvelopeKind::from_u8(d.u8()?).ok_or(Unexpected)?;
+        let kdf = if kind == EnvelopeKind::Passphrase {
+            cbor::key(d, 5)?;
+            if d.array()? != Some(3) {
+                return Err(Unexpected);
+            }
+            Some(KdfParams { memory_kib: d.u32()?, passes: d.u32()?, lanes: d.u32()? })
+        } else {
+            None
+        };
+        cbor::key(d, 6)?;
+        let salt = cbor::bytes(d)?;
+        let header = Header { vault, epoch, kind, kdf, salt };
+        if fields != Some(header.fields() + 3) {
+            return Err(Unexpected);
+        }
+        cbor::key(d, 7)?;
+        let nonce = cbor::bytes(d)?;
+        cbor::key(d, 8)?;
+        let commitment = cbor::bytes(d)?;
+        cbor::key(d, 9)?;
+        let sealed = d.bytes()?;
+        Ok(Self { header, nonce, commitment, sealed })
+    }
+}
+
+/// The version stands first in every version, so that a newer envelope is called newer and not broken.
+fn decode_version(bytes: &[u8]) -> Result<u64, Unexpected> {
+    let d = &mut Decoder::new(bytes);
+    d.map()?.ok_or(Unexpected)?;
+    cbor::key(d, 1)?;
+    Ok(d.u64()?)
+}
+
+/// Argon2id version 0x13 of the passphrase's bytes, 32 bytes.
+fn stretch(
+    passphrase: &Passphrase,
+    salt: &[u8; 32],
+    kdf: KdfParams,
+) -> Result<Zeroizing<[u8; 32]>, WrapError> {
+    use argon2::{Algorithm, Argon2, Params, Version};
+    if !kdf.in_range() {
+        return Err(WrapError::KdfOutOfRange);
+    }
+    let params =
+        Params::new(kdf.memory_kib, kdf.passes, kdf.lanes, Some(32)).map_err(|_| WrapError::KdfOutOfRange)?;
+    let mut out = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.0.as_bytes(), salt, out.as_mut())
+        .map_err(|_| WrapError::NoMemory { memory_kib: kdf.memory_kib })?;
+    Ok(out)
+}
+
+/// What is sealed: 1 [[epoch, master key]], ascending; 2 dedup secret; 3 root public key; 4 root seed, in
+/// recovery envelopes.
+fn encode_keys(keyring: &Keyring, root_key: Option<&RootKey>) -> Zeroizing<Vec<u8>> {
+    let count = keyring.epochs().count();
+    // Large enough from the start: a buffer that grows leaves copies of keys behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(160 + 40 * count));
+    cbor::write(&mut out, |e| {
+        e.map(3 + u64::from(root_key.is_some()))?;
+        e.u8(1)?.array(count as u64)?;
+        for (epoch, master) in keyring.epochs() {
+            e.array(2)?.u16(epoch)?.bytes(master.expose())?;
+        }
+        e.u8(2)?.bytes(keyring.dedup().expose())?;
+        e.u8(3)?.bytes(keyring.root_public())?;
+        if let Some(root) = root_key {
+            e.u8(4)?.bytes(root.seed())?;
+        }
+        Ok(())
+    });
+    out
+}
+
+fn decode_keys(header: &Header, plain: &[u8]) -> Result<Opened, Unexpected> {
+    let d = &mut Decoder::new(plain);
+    let fields = d.map()?;
+    cbor::key(d, 1)?;
+    let count = d.array()?.ok_or(Unexpected)?;
+    let mut older = BTreeMap::new();
+    for _ in 0..count {
+        if d.array()? != Some(2) {
+            return Err(Unexpected);
+        }
+        older.insert(d.u16()?, MasterSecret::from_bytes(cbor::bytes(d)?));
+    }
+    let current = older.pop_last().filter(|(epoch, _)| *epoch == header.epoch).ok_or(Unexpected)?;
+    cbor::key(d, 2)?;
+    let dedup = DedupSecret::from_bytes(cbor::bytes(d)?);
+    cbor::key(d, 3)?;
+    let root_public = cbor::bytes(d)?;
+    let root_key = match fields {
+        Some(3) => None,
+        Some(4) if header.kind == EnvelopeKind::Recovery => {
+            cbor::key(d, 4)?;
+            Some(RootKey::from_seed(*Zeroizing::new(cbor::bytes::<32>(d)?)))
+        }
+        _ => return Err(Unexpected),
+    };
+    if root_key.as_ref().is_some_and(|root| root.public() != root_public) {
+        return Err(Unexpected);
+    }
+    let keyring = Keyring::from_parts(header.vault, Epochs { current, older }, dedup, root_public);
+    // One spelling only; this also refuses unsorted or doubled epochs and trailing bytes.
+    if *encode_keys(&keyring, root_key.as_ref()) != plain {
+        return Err(Unexpected);
+    }
+    Ok(Opened { keyring, root_key })
+}
+
+#[cfg(test)]
+mod tests;

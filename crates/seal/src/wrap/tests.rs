@@ -1,0 +1,195 @@
+use super::*;
+use crate::testing::{keyring, root_key};
+
+fn passphrase(text: &str) -> Passphrase {
+    Passphrase::new(text.to_owned())
+}
+
+fn device_envelope(secret: &DeviceSecret) -> Vec<u8> {
+    seal_envelope(&keyring(), None, &UnlockSecret::Device(secret), KdfParams::FLOOR, [5; 44]).unwrap()
+}
+
+fn same_keys(a: &Keyring, b: &Keyring) -> bool {
+    *encode_keys(a, None) == *encode_keys(b, None) && a.vault() == b.vault()
+}
+
+#[test]
+fn each_kind_opens_with_its_secret_and_no_other() {
+    let (phrase, code) = (passphrase("correct horse"), RecoveryCode::from_entropy([6; 32]));
+    let device = DeviceSecret::from_bytes([7; 32]);
+    let secrets =
+        || [UnlockSecret::Passphrase(&phrase), UnlockSecret::Recovery(&code), UnlockSecret::Device(&device)];
+    for secret in secrets() {
+        let envelope =
+            seal_envelope(&keyring(), Some(&root_key()), &secret, KdfParams::FLOOR, [5; 44]).unwrap();
+        assert_eq!(envelope_kind(&envelope), Ok(secret.kind()));
+        let opened = open_envelope(&envelope, &secret).unwrap();
+        assert!(same_keys(&opened.keyring, &keyring()));
+        // The root key rests under the recovery code alone.
+        assert_eq!(opened.root_key.is_some(), secret.kind() == EnvelopeKind::Recovery);
+        for other in secrets().iter().filter(|other| other.kind() != secret.kind()) {
+            assert_eq!(open_envelope(&envelope, other).unwrap_err(), WrapError::OtherKind);
+        }
+    }
+}
+
+#[test]
+fn wrong_secrets_are_refused_in_one_way() {
+    let envelope = seal_envelope(
+        &keyring(),
+        None,
+        &UnlockSecret::Passphrase(&passphrase("correct horse")),
+        KdfParams::FLOOR,
+        [5; 44],
+    )
+    .unwrap();
+    for wrong in ["", "correct horsE", "correct horse ", "correct"] {
+        let opened = open_envelope(&envelope, &UnlockSecret::Passphrase(&passphrase(wrong)));
+        assert_eq!(opened.unwrap_err(), WrapError::WrongSecret);
+    }
+    let envelope = device_envelope(&DeviceSecret::from_bytes([7; 32]));
+    let opened = open_envelope(&envelope, &UnlockSecret::Device(&DeviceSecret::from_bytes([8; 32])));
+    assert_eq!(opened.unwrap_err(), WrapError::WrongSecret);
+}
+
+#[test]
+fn every_changed_bit_of_an_envelope_is_refused() {
+    let (secret, code) = (DeviceSecret::from_bytes([7; 32]), RecoveryCode::from_entropy([6; 32]));
+    let recovery = UnlockSecret::Recovery(&code);
+    for (envelope, secret) in [
+        (device_envelope(&secret), UnlockSecret::Device(&secret)),
+        (
+            seal_envelope(&keyring(), Some(&root_key()), &recovery, KdfParams::FLOOR, [5; 44]).unwrap(),
+            recovery,
+        ),
+    ] {
+        assert!(open_envelope(&envelope, &secret).is_ok());
+        for bit in 0..envelope.len() * 8 {
+            let mut bad = envelope.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(open_envelope(&bad, &secret).is_err(), "bit {bit}");
+        }
+        for len in 0..envelope.len() {
+            assert_eq!(open_envelope(&envelope[..len], &secret).unwrap_err(), WrapError::Malformed);
+        }
+        let longer = [&envelope[..], &[0]].concat();
+        assert_eq!(open_envelope(&longer, &secret).unwrap_err(), WrapError::Malformed);
+    }
+}
+
+#[test]
+fn changed_bits_of_a_passphrase_envelope_are_refused() {
+    let phrase = passphrase("correct horse");
+    let secret = UnlockSecret::Passphrase(&phrase);
+    let envelope = seal_envelope(&keyring(), None, &secret, KdfParams::FLOOR, [5; 44]).unwrap();
+    // Each that passes the form costs a whole passphrase hash: every byte of the head, then some.
+    for byte in (0..48).chain((48..envelope.len()).step_by(29)) {
+        let mut bad = envelope.clone();
+        bad[byte] ^= 1;
+        assert!(open_envelope(&bad, &secret).is_err(), "byte {byte}");
+    }
+}
+
+/// The header of an envelope with other KDF parameters, everything else as it was.
+fn with_kdf(envelope: &[u8], kdf: KdfParams) -> Vec<u8> {
+    let mut parts = Parts::decode(envelope).unwrap();
+    parts.header.kdf = Some(kdf);
+    parts.encode()
+}
+
+#[test]
+fn a_store_cannot_choose_the_cost() {
+    let phrase = passphrase("correct horse");
+    let secret = UnlockSecret::Passphrase(&phrase);
+    let floor = KdfParams::FLOOR;
+    let envelope = seal_envelope(&keyring(), None, &secret, floor, [5; 44]).unwrap();
+    for bad in [
+        KdfParams { memory_kib: floor.memory_kib - 1, ..floor },
+        KdfParams { passes: floor.passes - 1, ..floor },
+        KdfParams { lanes: 0, ..floor },
+        KdfParams { memory_kib: 0, passes: 0, lanes: 0 },
+        KdfParams { memory_kib: KdfParams::CEILING.memory_kib + 1, ..floor },
+        KdfParams { passes: KdfParams::CEILING.passes + 1, ..floor },
+        KdfParams { lanes: KdfParams::CEILING.lanes + 1, ..floor },
+        KdfParams { memory_kib: u32::MAX, passes: u32::MAX, lanes: u32::MAX },
+    ] {
+        assert_eq!(open_envelope(&with_kdf(&envelope, bad), &secret).unwrap_err(), WrapError::KdfOutOfRange);
+        let sealed = seal_envelope(&keyring(), None, &secret, bad, [5; 44]);
+        assert_eq!(sealed.unwrap_err(), WrapError::KdfOutOfRange);
+    }
+    // Inside the range, other parameters give another key.
+    let dearer = with_kdf(&envelope, KdfParams { lanes: 2, ..floor });
+    assert_eq!(open_envelope(&dearer, &secret).unwrap_err(), WrapError::WrongSecret);
+}
+
+#[test]
+fn vault_epoch_and_commitment_are_bound() {
+    let secret = DeviceSecret::from_bytes([7; 32]);
+    let unlock = UnlockSecret::Device(&secret);
+    let envelope = device_envelope(&secret);
+    let changed = |change: &dyn Fn(&mut Parts<'_>)| {
+        let mut parts = Parts::decode(&envelope).unwrap();
+        change(&mut parts);
+        open_envelope(&parts.encode(), &unlock).unwrap_err()
+    };
+    assert_eq!(changed(&|p| p.header.vault = VaultId([1; 16])), WrapError::WrongSecret);
+    assert_eq!(changed(&|p| p.header.epoch = 2), WrapError::WrongSecret);
+    assert_eq!(changed(&|p| p.header.salt[0] ^= 1), WrapError::WrongSecret);
+    assert_eq!(changed(&|p| p.nonce[0] ^= 1), WrapError::WrongSecret);
+    assert_eq!(changed(&|p| p.commitment[31] ^= 1), WrapError::WrongSecret);
+}
+
+/// An envelope whose seal is right in every way but whose commitment is another's must not be opened: the
+/// commitment decides alone.
+#[test]
+fn the_commitment_is_checked_before_the_seal() {
+    let secret = DeviceSecret::from_bytes([7; 32]);
+    let mut envelope = device_envelope(&secret);
+    let (at, sealed) = {
+        let parts = Parts::decode(&envelope).unwrap();
+        let at = envelope.windows(32).position(|w| w == parts.commitment).unwrap();
+        (at, parts.sealed.to_vec())
+    };
+    let parts = Parts::decode(&envelope).unwrap();
+    let (cipher, _) = parts.header.key(&UnlockSecret::Device(&secret)).unwrap();
+    assert!(cipher.open(&parts.nonce, &parts.header.aad(), &mut sealed.clone()).is_ok());
+    envelope[at] ^= 1;
+    assert_eq!(open_envelope(&envelope, &UnlockSecret::Device(&secret)).unwrap_err(), WrapError::WrongSecret);
+}
+
+#[test]
+fn newer_versions_are_called_newer() {
+    let mut envelope = device_envelope(&DeviceSecret::from_bytes([7; 32]));
+    assert_eq!(envelope[..3], [0xa8, 1, 1]);
+    envelope[2] = 2;
+    assert_eq!(envelope_kind(&envelope), Err(WrapError::UnknownVersion(2)));
+    envelope[2] = 0;
+    assert_eq!(envelope_kind(&envelope), Err(WrapError::Malformed));
+    assert_eq!(envelope_kind(&[0xa1, 1, 0x18, 200]), Err(WrapError::UnknownVersion(200)));
+    assert_eq!(envelope_kind(b""), Err(WrapError::Malformed));
+    assert_eq!(envelope_kind(b"hello"), Err(WrapError::Malformed));
+}
+
+#[test]
+fn several_epochs_survive_the_envelope() {
+    let one = keyring();
+    let older =
+        BTreeMap::from([(1, MasterSecret::from_bytes([1; 32])), (5, MasterSecret::from_bytes([5; 32]))]);
+    let epochs = Epochs { current: (300, MasterSecret::from_bytes([9; 32])), older };
+    let ring = Keyring::from_parts(one.vault(), epochs, one.dedup().clone(), *one.root_public());
+    let secret = DeviceSecret::from_bytes([7; 32]);
+    let envelope =
+        seal_envelope(&ring, None, &UnlockSecret::Device(&secret), KdfParams::FLOOR, [5; 44]).unwrap();
+    let opened = open_envelope(&envelope, &UnlockSecret::Device(&secret)).unwrap();
+    assert!(same_keys(&opened.keyring, &ring));
+    assert_eq!(opened.keyring.current_epoch(), 300);
+}
+
+#[test]
+fn nothing_secret_prints() {
+    let phrase = passphrase("hunter2");
+    assert_eq!(format!("{:?}", UnlockSecret::Passphrase(&phrase)), "UnlockSecret(secret)");
+    for error in [WrapError::WrongSecret, WrapError::Malformed, WrapError::OtherKind] {
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+}
