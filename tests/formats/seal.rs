@@ -1,0 +1,200 @@
+//! The vectors of `golden/seal/`: each says what it holds and its verdict. They were computed with other
+//! libraries than the program's, from CRYPTO.md alone (`golden/seal/v1.py`).
+//!
+//! Guards: no envelope, label, frame or certificate that was ever written becomes unreadable, and nothing that
+//! must be refused begins to pass. A file whose name begins with no known family fails.
+
+use backupengine_model::{FrameKind, PackRef, SessionNo, VaultId};
+use backupengine_seal::{
+    Backend, CertificateError, DedupSecret, DeviceSecret, Keyring, MasterSecret, Passphrase, RecoveryCode,
+    RootKey, UnlockSecret, WrapError, envelope_kind, open_envelope, verify_root_signature,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A vector file: its verdict and its values.
+struct Vector {
+    verdict: String,
+    values: BTreeMap<String, String>,
+}
+
+impl Vector {
+    fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut values: BTreeMap<_, _> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_once(' ').unwrap_or_else(|| panic!("{}: {line:?}", path.display())))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        Self { verdict: values.remove("verdict").unwrap(), values }
+    }
+
+    fn text(&self, key: &str) -> &str {
+        &self.values[key]
+    }
+
+    fn bytes(&self, key: &str) -> Vec<u8> {
+        let digits = self.text(key).as_bytes();
+        assert!(digits.len().is_multiple_of(2), "{key}");
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    fn array<const N: usize>(&self, key: &str) -> [u8; N] {
+        self.bytes(key).try_into().unwrap()
+    }
+}
+
+fn vault() -> VaultId {
+    VaultId(std::array::from_fn(|i| 0xa0 + i as u8))
+}
+
+fn keyring() -> Keyring {
+    let root = RootKey::from_seed([0x33; 32]);
+    let (master, dedup) = (MasterSecret::from_bytes([0x11; 32]), DedupSecret::from_bytes([0x22; 32]));
+    Keyring::new(vault(), master, dedup, root.public())
+}
+
+fn pack() -> PackRef {
+    PackRef { session: SessionNo(7), number: 3, salt: [1, 2, 3, 4, 5, 6, 7, 8], epoch: 1 }
+}
+
+/// The verdict of the program, in the words of the vectors.
+fn judge(name: &str, vector: &Vector) -> String {
+    let family = name.split('-').next().unwrap();
+    match family {
+        "pack" => judged(keyring().pack_key(&pack()).unwrap().check_commitment(&vector.array("commitment"))),
+        "gear" => {
+            let bytes: Vec<u8> = keyring().gear().iter().flat_map(|value| value.to_le_bytes()).collect();
+            same(bytes, vector.bytes("gear"))
+        }
+        "content" => {
+            let id = keyring().content_ids().content_id(&vector.bytes("plain"));
+            same(id.0.to_vec(), vector.bytes("content_id"))
+        }
+        "root" => {
+            let hash = keyring().content_ids().root_hash(&vector.bytes("plain"));
+            same(hash.0.to_vec(), vector.bytes("root_hash"))
+        }
+        "hash64" => {
+            let hash = keyring().content_ids().hash64(&vector.bytes("plain"));
+            same(hash.to_le_bytes().to_vec(), vector.bytes("hash64"))
+        }
+        "label" => match keyring().open_label(SessionNo(7), &vector.bytes("sealed")) {
+            Ok(plain) => {
+                let resealed = keyring().seal_label(SessionNo(7), pack().salt, &plain);
+                assert_eq!(resealed, vector.bytes("sealed"), "{name}");
+                same(plain, vector.bytes("plain"))
+            }
+            Err(_) => "refuse".into(),
+        },
+        "frame" => judge_frame(name, vector),
+        "signature" => judge_signature(vector),
+        "envelope" => judge_envelope(vector),
+        _ => panic!("{name}: no test knows this family of vectors"),
+    }
+}
+
+fn same(ours: Vec<u8>, theirs: Vec<u8>) -> String {
+    assert_eq!(ours, theirs);
+    "accept".into()
+}
+
+fn judged<T, E>(result: Result<T, E>) -> String {
+    if result.is_ok() { "accept".into() } else { "refuse".into() }
+}
+
+fn judge_frame(name: &str, vector: &Vector) -> String {
+    let kind = FrameKind::from_u8(vector.text("kind").parse().unwrap()).unwrap();
+    let offset = vector.text("offset").parse().unwrap();
+    let verdicts = Backend::ALL.iter().map(|backend| {
+        let key = keyring().pack_key_with(&pack(), *backend).unwrap();
+        let mut frame = vector.bytes("sealed");
+        match key.open(kind, offset, &mut frame) {
+            Ok(len) => {
+                frame.truncate(len);
+                let plain = vector.bytes("plain");
+                assert_eq!(frame, plain, "{name}");
+                let mut resealed = plain;
+                key.seal(kind, offset, &mut resealed, 0);
+                same(resealed, vector.bytes("sealed"))
+            }
+            Err(_) => "refuse".into(),
+        }
+    });
+    let verdicts: Vec<String> = verdicts.collect();
+    assert!(verdicts.windows(2).all(|pair| pair[0] == pair[1]), "{name}: the backends disagree");
+    verdicts[0].clone()
+}
+
+fn judge_signature(vector: &Vector) -> String {
+    let result = verify_root_signature(
+        vault(),
+        keyring().root_public(),
+        &vector.bytes("certificate"),
+        &vector.array("signature"),
+        &vector.bytes("record"),
+    );
+    match result {
+        Ok(device) => same(device.0.to_vec(), vector.bytes("device")),
+        Err(CertificateError::Malformed) => "refuse Malformed".into(),
+        Err(CertificateError::Untrusted) => "refuse Untrusted".into(),
+        Err(CertificateError::BadSignature) => "refuse BadSignature".into(),
+        Err(CertificateError::RoleMayNotWrite) => "refuse RoleMayNotWrite".into(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn judge_envelope(vector: &Vector) -> String {
+    use backupengine_seal::EnvelopeKind::{Device, Passphrase as Phrase, Recovery};
+    let (phrase, code) = (
+        Passphrase::new("correct horse 馬".into()),
+        RecoveryCode::from_entropy(std::array::from_fn(|i| i as u8)),
+    );
+    let device = DeviceSecret::from_bytes([0x77; 32]);
+    let envelope = vector.bytes("envelope");
+    let secret = match envelope_kind(&envelope) {
+        Ok(Phrase) => UnlockSecret::Passphrase(&phrase),
+        Ok(Recovery) => UnlockSecret::Recovery(&code),
+        Ok(Device) | Err(_) => UnlockSecret::Device(&device),
+    };
+    match open_envelope(&envelope, &secret) {
+        Ok(opened) => {
+            assert_eq!(opened.keyring.vault(), vault());
+            assert_eq!(opened.keyring.current_epoch().to_string(), vector.text("epoch"));
+            assert_eq!(if opened.root_key.is_some() { "yes" } else { "no" }, vector.text("root_key"));
+            // The keys are the vectors' keys: they open what the others were sealed with.
+            let ours = keyring().pack_key(&pack()).unwrap();
+            let theirs = opened.keyring.pack_key(&pack()).unwrap();
+            assert_eq!(ours.commitment(), theirs.commitment());
+            assert_eq!(opened.keyring.gear(), keyring().gear());
+            assert_eq!(opened.keyring.root_public(), keyring().root_public());
+            "accept".into()
+        }
+        Err(WrapError::Malformed) => "refuse Malformed".into(),
+        Err(WrapError::UnknownVersion(2)) => "refuse UnknownVersion".into(),
+        Err(WrapError::KdfOutOfRange) => "refuse KdfOutOfRange".into(),
+        Err(WrapError::WrongSecret) => "refuse WrongSecret".into(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_vector_of_seal_gets_its_verdict() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/seal/v1");
+    let mut families = std::collections::BTreeSet::new();
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let vector = Vector::read(&path);
+        assert_eq!(judge(&name, &vector), vector.verdict, "{name}");
+        families.insert(name.split('-').next().unwrap().to_owned());
+        count += 1;
+    }
+    // None may be lost on the way either.
+    assert!(count >= 64 && families.len() == 9, "{count} vectors of {families:?}");
+}
