@@ -30,6 +30,8 @@ mod exclude;
 mod list;
 mod meta;
 mod roots;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use change::{Identity, same_state};
@@ -113,6 +115,8 @@ pub enum NoticeKind {
     Unreadable,
     /// Gone between listing and reading: no error, files come and go.
     Vanished,
+    /// Went on changing while it was read twice; its bytes may mix two states. No error.
+    Torn,
     /// Left out on purpose (the vault itself, our own mount): no error.
     Skipped,
     /// Excluded by a rule; only counted.

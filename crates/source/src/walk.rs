@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// Bytes of listed directories that may wait to be handed out.
-const AHEAD: usize = 8 << 20;
+pub(crate) const AHEAD: usize = 8 << 20;
 
 /// A running walk: an iterator of batches in depth-first pre-order. Listing runs ahead on threads, bounded.
 /// The first batch is "/" (with only the components that lead to the roots). Dropping it ends the threads.
@@ -35,12 +35,16 @@ impl Walker {
     /// [`SourceError`].
     pub fn start(config: WalkConfig) -> Result<Self, SourceError> {
         let lead = Lead::new(&config.roots)?;
+        Self::start_at(lead, &config)
+    }
+
+    fn start_at(lead: Arc<Lead>, config: &WalkConfig) -> Result<Self, SourceError> {
         let root = look_at_top().map_err(|error| top_failed(&error))?;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(4, |n| (2 * n.get()).clamp(4, 16)),
             given => given,
         };
-        let rules = compile(&config, threads)?;
+        let rules = compile(config, threads)?;
         let task = Task {
             mode: if lead.is_root { Mode::Whole } else { Mode::Leading },
             lead: Some(lead),
@@ -261,5 +265,25 @@ fn broken(path: &Arc<TreePath>) -> DirBatch {
         directories: Vec::new(),
         others: Vec::new(),
         notices: vec![notice],
+    }
+}
+
+#[cfg(test)]
+impl Walker {
+    /// Walks to roots that were looked at earlier.
+    pub(crate) fn start_later(lead: Arc<Lead>, config: &WalkConfig) -> Result<Self, SourceError> {
+        Self::start_at(lead, config)
+    }
+
+    /// Waits until no thread has anything to do: bytes held, and directories that wait.
+    pub(crate) fn until_idle(&self, threads: usize) -> (usize, usize) {
+        loop {
+            let state = self.shared.lock();
+            if state.idle == threads {
+                return (state.held, state.pending.len());
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
     }
 }

@@ -114,28 +114,63 @@ impl Folder {
         Ok(out)
     }
 
-    /// A look at many names of this folder.
+    /// A look at many names of this folder, whose path is `real`.
     pub(crate) fn look(&self, real: &Path) -> Look<'_> {
-        let mut path = Vec::with_capacity(512);
-        if has_proc() {
-            path.extend_from_slice(format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).as_bytes());
-        } else {
-            path.extend_from_slice(path_to_bytes(real));
-            path.push(b'/');
+        let mut direct = path_to_bytes(real).to_vec();
+        if !direct.ends_with(b"/") {
+            direct.push(b'/');
         }
-        Look { folder: self, prefix: path.len(), path, list: Vec::with_capacity(4096), none: Arc::from([]) }
+        let safe = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
+        let (list_by, read_by) = match (has_proc(), direct.len() < DIRECT_MAX) {
+            (true, true) => (direct, safe),
+            (true, false) => (safe.clone(), safe),
+            (false, _) => (direct.clone(), direct),
+        };
+        let names = Vec::with_capacity(4096);
+        Look {
+            folder: self,
+            list_by: Place::new(list_by),
+            read_by: Place::new(read_by),
+            names,
+            none: Arc::from([]),
+        }
+    }
+}
+
+/// Longest path of a folder by which extended attributes are listed directly.
+const DIRECT_MAX: usize = 3800;
+
+/// The path of a folder, to which names are put in turn.
+#[derive(Debug)]
+struct Place {
+    path: Vec<u8>,
+    folder: usize,
+}
+
+impl Place {
+    fn new(path: Vec<u8>) -> Self {
+        Self { folder: path.len(), path }
+    }
+
+    fn of(&mut self, name: &[u8]) -> &[u8] {
+        self.path.truncate(self.folder);
+        self.path.extend_from_slice(name);
+        &self.path
     }
 }
 
 /// Looks at names of one folder with the same buffers.
+///
+/// Extended attributes are asked for by path: before Linux 6.13 there is no call relative to a handle. A path
+/// through `/proc/self/fd` is as good, but takes twice the time. So the names are listed by the plain path,
+/// and the few values there are come by the safe one: who swaps a folder for a link meanwhile can hide
+/// attributes of his own files, and never slip in those of another.
 #[derive(Debug)]
 pub(crate) struct Look<'a> {
     pub(crate) folder: &'a Folder,
-    /// A path to the folder, then a name. There is no call for extended attributes relative to a handle
-    /// before Linux 6.13, but a path through `/proc/self/fd` is one.
-    path: Vec<u8>,
-    prefix: usize,
-    list: Vec<u8>,
+    list_by: Place,
+    read_by: Place,
+    names: Vec<u8>,
     none: Xattrs,
 }
 
@@ -145,13 +180,12 @@ impl Look<'_> {
     /// What the kernel refuses to read (`trusted.*` without privilege and the like) is left out, and so is
     /// what vanishes meanwhile.
     pub(crate) fn xattrs(&mut self, name: &[u8]) -> io::Result<Xattrs> {
-        self.path.truncate(self.prefix);
-        self.path.extend_from_slice(name);
+        let path = self.list_by.of(name);
         let len = loop {
-            self.list.clear();
-            match llistxattr(self.path.as_slice(), spare_capacity(&mut self.list)) {
+            self.names.clear();
+            match llistxattr(path, spare_capacity(&mut self.names)) {
                 Ok(len) => break len,
-                Err(Errno::RANGE) => self.list.reserve(self.list.capacity() * 4),
+                Err(Errno::RANGE) => self.names.reserve(self.names.capacity() * 4),
                 Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS | Errno::NOSYS) => break 0,
                 Err(error) => return Err(error.into()),
             }
@@ -159,9 +193,10 @@ impl Look<'_> {
         if len == 0 {
             return Ok(Arc::clone(&self.none));
         }
+        let path = self.read_by.of(name);
         let mut out = Vec::new();
-        for name in self.list.split(|&b| b == 0).filter(|name| !name.is_empty()) {
-            if let Some(value) = value(&self.path, name)? {
+        for name in self.names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+            if let Some(value) = value(path, name)? {
                 out.push((name.to_vec(), value));
             }
         }
