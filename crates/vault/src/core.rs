@@ -1,0 +1,274 @@
+//! The unlocked vault: what it is made of, and what it answers besides the read ports.
+//!
+//! **What it may not do.** Hold logic: each question goes to its module. **What always holds.** All caches
+//! together stay within [`VaultConfig::memory`]. **Where it is tested.** In the reader's tests.
+
+use crate::cache::{Frames, Pages, Weighed, weighed};
+use crate::content::{LONG, Next, Reading, Starts, starts_of};
+use crate::error::VaultError;
+use crate::fetch::Fetcher;
+use crate::fetch::ahead::ReadAhead;
+use crate::fetch::plan::Cursors;
+use crate::floor::Pins;
+use crate::forward::Relocations;
+use crate::open::Opener;
+use crate::snapshots::Snapshots;
+use crate::tree::{Found, Runs, Tree};
+use crate::{Leaves, Root, VaultStats, root};
+use backupengine_format::page::{Content, LeafEntry};
+use backupengine_model::{FrameKind, FrameRef, NodeId, SessionNo, SnapshotInfo};
+use backupengine_seal::Keyring;
+use backupengine_store::Readable;
+use bytes::Bytes;
+use quick_cache::Weighter;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Budgets.
+#[derive(Clone, Debug)]
+pub struct VaultConfig {
+    /// Bytes for opened data frames and pages together.
+    pub memory: u64,
+    /// Threads that fetch and open ahead of need; 0 for none.
+    pub read_ahead_threads: usize,
+}
+
+impl Default for VaultConfig {
+    fn default() -> Self {
+        Self { memory: 96 << 20, read_ahead_threads: 2 }
+    }
+}
+
+/// An unlocked vault; cheap to clone, used from many threads. Fills `TreeReader` and `ContentReader`.
+#[derive(Clone)]
+pub struct Vault {
+    pub(crate) core: Arc<Core>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("vault", &self.keyring().vault()).finish_non_exhaustive()
+    }
+}
+
+/// The parts of an unlocked vault.
+pub(crate) struct Core {
+    pub(crate) opener: Arc<Opener>,
+    pub(crate) pages: Pages,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) trees: Weighed<SessionNo, Arc<Tree>, TreeWeight>,
+    pub(crate) pins: Pins,
+    runs: Weighed<NodeId, Arc<Runs>, RunsWeight>,
+    starts: Weighed<NodeId, Starts, StartsWeight>,
+    cursors: Mutex<Cursors>,
+    ahead: ReadAhead,
+}
+
+#[derive(Clone)]
+pub(crate) struct TreeWeight;
+impl Weighter<SessionNo, Arc<Tree>> for TreeWeight {
+    fn weight(&self, _: &SessionNo, tree: &Arc<Tree>) -> u64 {
+        tree.weight()
+    }
+}
+
+#[derive(Clone)]
+struct RunsWeight;
+impl Weighter<NodeId, Arc<Runs>> for RunsWeight {
+    fn weight(&self, _: &NodeId, runs: &Arc<Runs>) -> u64 {
+        runs.weight()
+    }
+}
+
+#[derive(Clone)]
+struct StartsWeight;
+impl Weighter<NodeId, Starts> for StartsWeight {
+    fn weight(&self, _: &NodeId, starts: &Starts) -> u64 {
+        starts.len() as u64 * 8 + 96
+    }
+}
+
+/// Most of one file that [`Core::will_read`] asks for, in bytes: the rest follows as it is read.
+const WILL_READ: u64 = 8 << 20;
+
+impl Vault {
+    pub(crate) fn new(
+        fetcher: Fetcher,
+        keyring: Keyring,
+        moved: Arc<dyn Relocations>,
+        config: &VaultConfig,
+    ) -> Self {
+        // Sixteenths of the budget: frames 8, pages 4, read ahead 2, roots 1, places in lists 1.
+        let part = (config.memory / 16).max(64 << 10);
+        let opener = Arc::new(Opener::new(fetcher, keyring, moved));
+        let frames = Arc::new(Frames::new(Arc::clone(&opener), 8 * part));
+        let core = Core {
+            pages: Pages::new(Arc::clone(&opener), 4 * part),
+            snapshots: Snapshots::new(Arc::clone(&opener)),
+            trees: weighed(part, 64 << 10, TreeWeight),
+            pins: Pins::default(),
+            runs: weighed(part / 2, 256, RunsWeight),
+            starts: weighed(part / 2, 8 << 10, StartsWeight),
+            cursors: Mutex::new(Cursors::new()),
+            ahead: ReadAhead::new(Arc::clone(&frames), config.read_ahead_threads, 2 * part),
+            frames,
+            opener,
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// The keys.
+    pub fn keyring(&self) -> &Keyring {
+        self.core.opener.keyring()
+    }
+
+    /// The store it reads.
+    pub fn store(&self) -> &Arc<dyn Readable> {
+        self.core.opener.fetcher().store()
+    }
+
+    /// What reading cost so far.
+    pub fn stats(&self) -> VaultStats {
+        self.core.opener.fetcher().counters().read()
+    }
+
+    /// All snapshots, oldest first: from memory while the ledger's version stands, else one call. Where the
+    /// ledger does not read, the list is rebuilt from the roots.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn list(&self) -> Result<Arc<Vec<SnapshotInfo>>, VaultError> {
+        Ok(self.core.snapshots.list()?.infos)
+    }
+
+    /// Fetches (once) and verifies a root: seal, signature, certificate chain, role.
+    ///
+    /// # Errors
+    /// [`VaultError::NoSnapshot`], [`VaultError::Untrusted`], [`VaultError::Forked`], damage.
+    pub fn root(&self, session: SessionNo) -> Result<Arc<Root>, VaultError> {
+        Ok(Arc::clone(&self.core.tree(session)?.root))
+    }
+
+    /// Opens one frame: fetch, forward if moved, commitment, seal, codec, length. Past the caches.
+    /// `plain_len` where the reference implies the exact length.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`] naming blob and place; [`VaultError::Store`].
+    pub fn frame(
+        &self,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<usize>,
+    ) -> Result<Bytes, VaultError> {
+        self.core.opener.open(kind, at, plain_len)
+    }
+
+    /// All leaves of a snapshot in key order, streaming, without filling the cache.
+    ///
+    /// # Errors
+    /// As [`Vault::root`]; the iterator's own errors name the page.
+    pub fn leaves(&self, session: SessionNo) -> Result<Leaves, VaultError> {
+        Ok(Leaves::new(Arc::clone(&self.core.opener), &*self.core.tree(session)?))
+    }
+}
+
+impl Core {
+    /// An opened snapshot, loaded once while it stays in the cache.
+    pub(crate) fn tree(&self, session: SessionNo) -> Result<Arc<Tree>, VaultError> {
+        self.trees.get_or_insert_with(&session, || {
+            let listed = self.snapshots.record(session)?;
+            let root = root::load(&self.opener, session, Some(listed.head_len))?;
+            root.agrees_with(&listed)?;
+            self.pins.check(&root)?;
+            Ok(Arc::new(Tree::new(Arc::new(root))?))
+        })
+    }
+
+    /// Where the children of a directory stand.
+    pub(crate) fn runs(&self, tree: &Tree, dir: NodeId) -> Result<Arc<Runs>, VaultError> {
+        self.runs.get_or_insert_with(&dir, || {
+            let path = self.directory(tree, dir)?;
+            Ok(Arc::new(tree.runs(&self.pages, path)?))
+        })
+    }
+
+    /// A file, ready to be read.
+    pub(crate) fn reading<'a>(&'a self, id: NodeId, found: &'a Found) -> Reading<'a> {
+        let entry = found.entry();
+        let starts = if is_long(entry) { self.starts(id, &entry.content) } else { None };
+        Reading { entry, starts, pages: &self.pages, frames: &self.frames }
+    }
+
+    fn starts(&self, id: NodeId, content: &Content) -> Option<Starts> {
+        let made = self.starts.get_or_insert_with(&id, || starts_of(content).ok_or(()));
+        made.ok()
+    }
+
+    /// Notes a read and opens ahead what is likely to follow.
+    pub(crate) fn note_read(&self, id: NodeId, reading: &Reading<'_>, offset: u64, len: u64) {
+        if !self.ahead.is_on() || !has_runs(reading.entry) {
+            return;
+        }
+        let size = reading.entry.attributes.size;
+        let lock = || self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ahead) = lock().read(id, offset, len, size) else { return };
+        if let Some(short) = self.open_ahead(reading, ahead.from, ahead.to) {
+            lock().fell_short(id, short);
+        }
+    }
+
+    /// Queues the frames of a part of a file; where it stopped, if it did.
+    fn open_ahead(&self, reading: &Reading<'_>, from: u64, to: u64) -> Option<u64> {
+        let mut stopped = None;
+        let visited = reading.visit(from, &mut |run| {
+            if run.start >= to {
+                return Ok(Next::Enough);
+            }
+            let queued = run.frame.is_none_or(|frame| self.ahead.push(frame, usize::try_from(run.len).ok()));
+            if !queued {
+                stopped = Some(run.start.max(from));
+            }
+            Ok(if queued { Next::More } else { Next::Enough })
+        });
+        if let Err(error) = visited {
+            // The read that needs this page will say what is wrong with it.
+            tracing::debug!(error = crate::error::describe(&error), "read ahead stopped");
+        }
+        stopped
+    }
+
+    /// Queues the first frames of these files, in this order, as far as the budget goes.
+    pub(crate) fn will_read(&self, ids: &[NodeId]) -> Result<(), VaultError> {
+        let mut bundle_before = None;
+        for &id in ids.iter().filter(|id| id.place != 0 && self.ahead.is_on()) {
+            let tree = self.tree(id.session)?;
+            let found = tree.found(&self.pages, id)?;
+            let entry = found.entry();
+            let queued = match &entry.content {
+                Content::Bundle { frame, .. } => {
+                    bundle_before.replace(*frame) == Some(*frame) || self.ahead.push(*frame, None)
+                }
+                Content::Extents(_) | Content::Pages(_) => {
+                    self.open_ahead(&self.reading(id, &found), 0, WILL_READ).is_none()
+                }
+                Content::None | Content::Inline(_) => true,
+            };
+            if !queued {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_runs(entry: &LeafEntry) -> bool {
+    matches!(entry.content, Content::Extents(_) | Content::Pages(_))
+}
+
+fn is_long(entry: &LeafEntry) -> bool {
+    match &entry.content {
+        Content::Extents(rows) => rows.len() >= LONG,
+        Content::Pages(rows) => rows.len() >= LONG,
+        _ => false,
+    }
+}

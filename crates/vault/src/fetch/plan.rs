@@ -1,0 +1,167 @@
+//! Which bytes to open before they are asked for. Pure: reads in, ranges out.
+//!
+//! **What it is.** The simple plan: a cursor per place that is read in order, followed after two adjacent
+//! reads, with a window that doubles while reading goes on. The adaptive plan (measured bandwidth, the next
+//! files of a directory, hit rate) takes its place here, behind [`Cursors::read`].
+//! **What it may not do.** Fetch, wait, read a clock. **What always holds.** The table is bounded.
+//! **Where it is tested.** Below.
+
+use backupengine_model::NodeId;
+use std::collections::VecDeque;
+
+/// First window in bytes: a random read that looks like the start of a stream costs no more than this.
+const WINDOW_MIN: u64 = 256 << 10;
+/// Largest window in bytes.
+const WINDOW_MAX: u64 = 8 << 20;
+/// How far from the expected place a read may be and still go on with it: kernels ask for neighbouring
+/// ranges from several threads at once, in any order.
+const SLACK: u64 = 1 << 20;
+/// Cursors that are remembered, over all files.
+const CURSORS: usize = 64;
+
+/// A range of a file to open ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+struct Cursor {
+    file: NodeId,
+    /// Where the next read is expected.
+    next: u64,
+    confirmed: bool,
+    window: u64,
+    /// Everything before this was asked for already.
+    ahead: u64,
+}
+
+/// All places that are being read in order; the one read last stands last.
+pub(crate) struct Cursors {
+    table: VecDeque<Cursor>,
+}
+
+impl Cursors {
+    pub(crate) fn new() -> Self {
+        Self { table: VecDeque::with_capacity(CURSORS) }
+    }
+
+    /// Notes a read of `len` bytes at `offset` of a file of `size` bytes and says what to open ahead.
+    pub(crate) fn read(&mut self, file: NodeId, offset: u64, len: u64, size: u64) -> Option<Ahead> {
+        let found = self.table.iter().rposition(|cursor| cursor.file == file && cursor.goes_on(offset));
+        let end = offset.saturating_add(len).min(size);
+        let mut cursor = match found.and_then(|at| self.table.remove(at)) {
+            Some(cursor) => cursor,
+            None => {
+                if self.table.len() == CURSORS {
+                    self.table.pop_front();
+                }
+                let fresh = Cursor { file, next: end, confirmed: false, window: WINDOW_MIN, ahead: 0 };
+                self.table.push_back(fresh);
+                return None;
+            }
+        };
+        cursor.confirmed = true;
+        cursor.next = cursor.next.max(end);
+        let wanted = cursor.advance(size);
+        self.table.push_back(cursor);
+        wanted
+    }
+
+    /// Takes back what could not be begun: everything of `file` from `at` on that was just handed out.
+    pub(crate) fn fell_short(&mut self, file: NodeId, at: u64) {
+        if let Some(cursor) = self.table.iter_mut().rev().find(|cursor| cursor.file == file) {
+            cursor.ahead = cursor.ahead.min(at);
+        }
+    }
+}
+
+impl Cursor {
+    fn goes_on(&self, offset: u64) -> bool {
+        if self.confirmed { offset.abs_diff(self.next) <= SLACK } else { offset == self.next }
+    }
+
+    fn advance(&mut self, size: u64) -> Option<Ahead> {
+        let from = self.ahead.max(self.next);
+        let to = self.next.saturating_add(self.window).min(size);
+        // Refilled when half is used up, so that a stream is never waited for at a border.
+        let used_up = to.saturating_sub(from) >= self.window / 2 || (to == size && from < to);
+        if !used_up || from >= to {
+            return None;
+        }
+        self.ahead = to;
+        self.window = (self.window * 2).min(WINDOW_MAX);
+        Some(Ahead { from, to })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backupengine_model::SessionNo;
+
+    const K: u64 = 1 << 10;
+    const SIZE: u64 = 1 << 30;
+
+    fn file(place: u32) -> NodeId {
+        NodeId { session: SessionNo(1), place }
+    }
+
+    #[test]
+    fn a_stream_is_followed_with_a_growing_window() {
+        let mut cursors = Cursors::new();
+        assert_eq!(cursors.read(file(1), 0, 128 * K, SIZE), None);
+        let mut ahead = 0;
+        let mut largest = 0;
+        for read in 1..1024 {
+            if let Some(range) = cursors.read(file(1), read * 128 * K, 128 * K, SIZE) {
+                let next = (read + 1) * 128 * K;
+                assert!(range.from >= ahead && range.from >= next, "nothing is asked for twice");
+                assert!(range.to > range.from && range.to <= next + WINDOW_MAX);
+                ahead = range.to;
+                largest = largest.max(range.to - next);
+            }
+            assert!(read < 2 || ahead >= (read + 1) * 128 * K, "the stream ran into an unopened range");
+        }
+        assert_eq!(largest, WINDOW_MAX);
+    }
+
+    #[test]
+    fn random_reads_ask_for_nothing() {
+        let mut cursors = Cursors::new();
+        let mut place = 1;
+        for _ in 0..1000 {
+            place = place * 48_271 % 0x7fff_ffff;
+            assert_eq!(cursors.read(file(1), place * 4096 % SIZE, 4096, SIZE), None);
+        }
+        assert!(cursors.table.len() <= CURSORS);
+    }
+
+    #[test]
+    fn two_streams_in_one_file_and_swapped_reads_are_followed() {
+        let mut cursors = Cursors::new();
+        let (mut low, mut high) = (0, 0);
+        for read in 0..64 {
+            // Two threads of the kernel swap neighbouring reads.
+            let swapped = read ^ 1;
+            low += cursors.read(file(1), swapped * 128 * K, 128 * K, SIZE).map_or(0, |a| a.to - a.from);
+            let far = SIZE / 2 + read * 128 * K;
+            high += cursors.read(file(1), far, 128 * K, SIZE).map_or(0, |a| a.to - a.from);
+        }
+        assert!(low > 6 << 20 && high > 6 << 20, "{low} {high}");
+    }
+
+    #[test]
+    fn the_end_of_a_file_and_a_refusal_are_minded() {
+        let mut cursors = Cursors::new();
+        let size = 300 * K;
+        cursors.read(file(1), 0, 100 * K, size);
+        assert_eq!(cursors.read(file(1), 100 * K, 100 * K, size), Some(Ahead { from: 200 * K, to: size }));
+        assert_eq!(cursors.read(file(1), 200 * K, 100 * K, size), None);
+        cursors.read(file(2), 0, 100 * K, SIZE);
+        let range = cursors.read(file(2), 100 * K, 100 * K, SIZE).unwrap();
+        cursors.fell_short(file(2), range.from);
+        let again = cursors.read(file(2), 200 * K, 100 * K, SIZE).unwrap();
+        assert_eq!(again.from, 300 * K);
+    }
+}

@@ -1,0 +1,203 @@
+//! Opens frames: fetch, forward if moved, commitment, seal, codec, length.
+//!
+//! **What it is.** [`Opener`], the only place where stored bytes become plain ones.
+//! **What it may not do.** Cache what it opened (that is `cache`); know what the bytes mean.
+//! **What always holds.** A pack's trailer is read and its key commitment compared before anything in it is
+//! decrypted; a frame that does not open is fetched once more, then it is an error that names blob and place.
+//! **Where it is tested.** In the reader's tests and `tests/damage`.
+
+use crate::VaultError;
+use crate::codec::{self, Wiped};
+use crate::fetch::{Fetcher, blob_of};
+use crate::forward::{self, Relocation, Relocations};
+use crate::stats::count;
+use backupengine_format::trailer::{TRAILER_LEN, Trailer};
+use backupengine_model::{FrameKind, FrameRef, PackRef};
+use backupengine_seal::{Keyring, PackKey, TAG_LEN};
+use backupengine_store::{BlobKey, Got};
+use bytes::{Bytes, BytesMut};
+use quick_cache::sync::Cache;
+use std::sync::Arc;
+
+/// Pack keys kept ready. A key takes about a kilobyte.
+const PACKS: usize = 2048;
+/// Relocation packs kept ready.
+const RELOCATIONS: usize = 16;
+
+/// Opens frames of one vault.
+pub(crate) struct Opener {
+    fetcher: Fetcher,
+    keyring: Keyring,
+    packs: Cache<PackRef, Arc<Pack>>,
+    moved: Arc<dyn Relocations>,
+    relocations: Cache<BlobKey, Arc<Relocation>>,
+}
+
+/// A pack that was looked for once.
+enum Pack {
+    /// It is where its name says, and its trailer was checked.
+    Here(PackKey),
+    /// It is gone; these hold its frames.
+    Moved(Vec<(BlobKey, Arc<Relocation>)>),
+}
+
+/// Where a frame really is.
+struct Place<'a> {
+    key: &'a PackKey,
+    blob: BlobKey,
+    offset: u32,
+    len: u32,
+}
+
+impl Opener {
+    pub(crate) fn new(fetcher: Fetcher, keyring: Keyring, moved: Arc<dyn Relocations>) -> Self {
+        let (packs, relocations) = (Cache::new(PACKS), Cache::new(RELOCATIONS));
+        Self { fetcher, keyring, packs, moved, relocations }
+    }
+
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Opens one frame; `plain_len` where the reference implies the exact length.
+    pub(crate) fn open(
+        &self,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<usize>,
+    ) -> Result<Bytes, VaultError> {
+        match self.open_once(kind, at, plain_len) {
+            Err(error @ VaultError::Damaged { .. }) => {
+                // The pack may have been moved since its key was kept, or the bytes were spoiled on their way.
+                tracing::debug!(error = crate::error::describe(&error), "fetching a frame again");
+                count(&self.fetcher.counters().refetched, 1);
+                self.packs.remove(&at.pack);
+                self.open_once(kind, at, plain_len)
+            }
+            done => done,
+        }
+    }
+
+    fn open_once(
+        &self,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<usize>,
+    ) -> Result<Bytes, VaultError> {
+        let pack = self.packs.get_or_insert_with(&at.pack, || self.find_pack(&at.pack))?;
+        let place = pack.place(at)?;
+        let (blob, offset) = (place.blob, u64::from(place.offset));
+        let len = place.len as usize;
+        if len <= TAG_LEN || len > codec::plain_max(kind) + codec::SEALED_SLACK {
+            return Err(VaultError::damaged(blob, offset, "the reference has an impossible length"));
+        }
+        let sealed =
+            self.fetcher.range(blob, offset, len as u64).map_err(|error| missing(blob, offset, error))?;
+        let opened = unseal(place.key, kind, blob, offset, sealed)?;
+        let plain = codec::decode(kind, Wiped(opened), plain_len)
+            .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
+        count(&self.fetcher.counters().frames_opened, 1);
+        count(&self.fetcher.counters().bytes_opened, plain.len() as u64);
+        Ok(plain)
+    }
+
+    fn find_pack(&self, pack: &PackRef) -> Result<Arc<Pack>, VaultError> {
+        let blob = blob_of(pack.session, pack.number);
+        match self.fetcher.suffix(blob, TRAILER_LEN as u64) {
+            Ok(end) => {
+                let (trailer, key) = checked_key(&self.keyring, blob, &end)?;
+                if trailer.pack != *pack {
+                    return Err(VaultError::damaged(blob, end.total, "another pack lies under this name"));
+                }
+                Ok(Arc::new(Pack::Here(key)))
+            }
+            Err(error) if error.is_missing() => {
+                let moved = self.moved.moved(pack.session, pack.number)?;
+                if moved.is_empty() {
+                    return Err(missing(blob, 0, error));
+                }
+                let load = |(session, number)| {
+                    let blob = blob_of(session, number);
+                    let load = || forward::load(&self.fetcher, &self.keyring, session, number);
+                    let relocation = self.relocations.get_or_insert_with(&blob, load)?;
+                    Ok((blob, relocation))
+                };
+                let moved: Result<Vec<_>, VaultError> = moved.into_iter().map(load).collect();
+                Ok(Arc::new(Pack::Moved(moved?)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Pack {
+    fn place(&self, at: &FrameRef) -> Result<Place<'_>, VaultError> {
+        let (session, number) = (at.pack.session, at.pack.number);
+        match self {
+            Self::Here(key) => {
+                Ok(Place { key, blob: blob_of(session, number), offset: at.offset, len: at.stored_len })
+            }
+            Self::Moved(relocations) => relocations
+                .iter()
+                .find_map(|(blob, relocation)| {
+                    let (offset, len) = relocation.table.find(session, number, at.offset)?;
+                    Some(Place { key: &relocation.key, blob: *blob, offset, len })
+                })
+                .ok_or_else(|| {
+                    let blob = blob_of(session, number);
+                    VaultError::damaged(blob, at.offset.into(), "the pack was moved without this frame")
+                }),
+        }
+    }
+}
+
+/// A blob that is not there is damage, with the store's words as cause.
+fn missing(blob: BlobKey, offset: u64, error: VaultError) -> VaultError {
+    match error {
+        VaultError::Store(cause) if VaultError::Store(cause.clone()).is_missing() => {
+            VaultError::damaged_by(blob, offset, "the blob is missing", cause)
+        }
+        error => error,
+    }
+}
+
+/// The trailer at the end of `end`, and its pack's key, whose commitment it shows.
+pub(crate) fn checked_key(
+    keyring: &Keyring,
+    blob: BlobKey,
+    end: &Got,
+) -> Result<(Trailer, PackKey), VaultError> {
+    let at = end.total.saturating_sub(TRAILER_LEN as u64);
+    let bytes = end.bytes.len().checked_sub(TRAILER_LEN).map(|from| &end.bytes[from..]);
+    let bytes = bytes.ok_or_else(|| VaultError::damaged(blob, 0, "the blob is shorter than a trailer"))?;
+    let trailer = Trailer::decode(bytes)
+        .map_err(|error| VaultError::damaged_by(blob, at, "the trailer does not decode", error))?;
+    let key = keyring
+        .pack_key(&trailer.pack)
+        .map_err(|error| VaultError::damaged_by(blob, at, "the pack's key is not at hand", error))?;
+    key.check_commitment(&trailer.commitment)
+        .map_err(|error| VaultError::damaged_by(blob, at, "the key commitment differs", error))?;
+    Ok((trailer, key))
+}
+
+/// Opens a sealed frame, in its own buffer where nobody else holds it.
+pub(crate) fn unseal(
+    key: &PackKey,
+    kind: FrameKind,
+    blob: BlobKey,
+    offset: u64,
+    sealed: Bytes,
+) -> Result<BytesMut, VaultError> {
+    let place = u32::try_from(offset)
+        .map_err(|_| VaultError::damaged(blob, offset, "no frame can lie so far back"))?;
+    let mut buffer = sealed.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+    let len = key
+        .open(kind, place, &mut buffer)
+        .map_err(|error| VaultError::damaged_by(blob, offset, "the frame does not open", error))?;
+    buffer.truncate(len);
+    Ok(buffer)
+}

@@ -1,0 +1,207 @@
+//! The list of snapshots: one call to the ledger, kept while its version stands.
+//!
+//! **What it may not do.** Fetch roots, except where a label does not open or was cut, or where the ledger does
+//! not read: then the list is rebuilt from the roots themselves, which hold everything.
+//! **What always holds.** Oldest first; records and infos stand in the same order.
+//! **Where it is tested.** In the reader's tests.
+
+use crate::VaultError;
+use crate::error::describe;
+use crate::open::Opener;
+use crate::root;
+use backupengine_format::label;
+use backupengine_model::ledger::SnapshotRecord;
+use backupengine_model::{SessionNo, SnapshotInfo};
+use backupengine_store::{BlobKey, BlobKind, ErrorKind, SnapshotList, StoreError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The list as last seen.
+pub(crate) struct Snapshots {
+    opener: Arc<Opener>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    listed: Option<Listed>,
+    /// Sessions that were listed once and are not any more.
+    removed: BTreeSet<SessionNo>,
+}
+
+/// The list at one version.
+#[derive(Clone)]
+pub(crate) struct Listed {
+    pub(crate) version: u64,
+    pub(crate) records: Arc<Vec<SnapshotRecord>>,
+    pub(crate) infos: Arc<Vec<SnapshotInfo>>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(opener: Arc<Opener>) -> Self {
+        Self { opener, state: Mutex::default() }
+    }
+
+    /// The list now: from memory while the ledger's version stands.
+    pub(crate) fn list(&self) -> Result<Listed, VaultError> {
+        let mut state = self.lock();
+        if let Some(listed) = &state.listed {
+            if self.version()? == listed.version {
+                return Ok(listed.clone());
+            }
+        }
+        self.refresh(&mut state)
+    }
+
+    /// A number that moves with the list.
+    pub(crate) fn version(&self) -> Result<u64, VaultError> {
+        match self.opener.fetcher().version() {
+            Ok(version) => Ok(version),
+            Err(error) if error.kind == ErrorKind::LedgerDamaged => Ok(fingerprint(&self.roots()?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The ledger's record of one snapshot, from memory where it is known.
+    pub(crate) fn record(&self, session: SessionNo) -> Result<SnapshotRecord, VaultError> {
+        let mut state = self.lock();
+        let known = state.listed.as_ref().and_then(|listed| listed.find(session).cloned());
+        if let Some(record) = known {
+            return Ok(record);
+        }
+        let listed = self.refresh(&mut state)?;
+        listed.find(session).cloned().ok_or_else(|| state.absent(session))
+    }
+
+    /// Whether a snapshot is listed now, as the ledger says this moment.
+    pub(crate) fn is_listed(&self, session: SessionNo) -> Result<bool, VaultError> {
+        Ok(self.list()?.find(session).is_some())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh(&self, state: &mut State) -> Result<Listed, VaultError> {
+        let listed = match self.opener.fetcher().snapshots() {
+            Ok(list) => self.read(list)?,
+            Err(error) if error.kind == ErrorKind::LedgerDamaged => self.rebuild(&error)?,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(before) = state.listed.replace(listed.clone()) {
+            let gone = before.records.iter().map(|r| r.session).filter(|s| listed.find(*s).is_none());
+            state.removed.extend(gone);
+        }
+        Ok(listed)
+    }
+
+    fn read(&self, list: SnapshotList) -> Result<Listed, VaultError> {
+        let mut both = Vec::with_capacity(list.snapshots.len());
+        for record in list.snapshots {
+            let info = self.info(&record)?;
+            both.push((record, info));
+        }
+        Ok(Listed::new(list.version, both))
+    }
+
+    fn info(&self, record: &SnapshotRecord) -> Result<SnapshotInfo, VaultError> {
+        let opened = self.opener.keyring().open_label(record.session, &record.label).ok();
+        let label = opened.and_then(|plain| label::decode(&plain).ok());
+        if let Some(label) = label.filter(|label| !label.cut) {
+            return Ok(SnapshotInfo {
+                session: record.session,
+                id: record.id,
+                created: record.created,
+                device: record.device,
+                device_name: label.device_name,
+                tags: label.tags,
+                sources: label.sources,
+            });
+        }
+        match root::load(&self.opener, record.session, Some(record.head_len)) {
+            Ok(root) => Ok(root.info()),
+            // One snapshot that cannot be read must not hide the others; reading it will say what is wrong.
+            Err(error) if error.failure() == backupengine_model::ReadFailure::Damaged => {
+                tracing::warn!(session = %record.session, error = describe(&error), "no label and no root");
+                Ok(SnapshotInfo {
+                    session: record.session,
+                    id: record.id,
+                    created: record.created,
+                    device: record.device,
+                    device_name: record.device.to_string(),
+                    tags: Vec::new(),
+                    sources: Vec::new(),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn roots(&self) -> Result<Vec<(BlobKey, u64)>, StoreError> {
+        self.opener.fetcher().list(BlobKind::Roots)
+    }
+
+    fn rebuild(&self, why: &StoreError) -> Result<Listed, VaultError> {
+        tracing::warn!(error = describe(why), "the ledger does not read: listing the roots instead");
+        let roots = self.roots()?;
+        let mut both = Vec::with_capacity(roots.len());
+        for (blob, _) in &roots {
+            let BlobKey::Root(session) = blob else { continue };
+            match root::load(&self.opener, *session, None) {
+                Ok(root) => both.push((root.listed(), root.info())),
+                Err(error) => {
+                    tracing::warn!(%session, error = describe(&error), "a root was left out of the list");
+                }
+            }
+        }
+        Ok(Listed::new(fingerprint(&roots), both))
+    }
+}
+
+impl State {
+    fn absent(&self, session: SessionNo) -> VaultError {
+        if self.removed.contains(&session) {
+            VaultError::Removed(session)
+        } else {
+            VaultError::NoSnapshot(session)
+        }
+    }
+}
+
+impl Listed {
+    fn new(version: u64, mut both: Vec<(SnapshotRecord, SnapshotInfo)>) -> Self {
+        both.sort_by_key(|(record, _)| (record.created, record.session));
+        let (records, infos) = both.into_iter().unzip();
+        Self { version, records: Arc::new(records), infos: Arc::new(infos) }
+    }
+
+    pub(crate) fn find(&self, session: SessionNo) -> Option<&SnapshotRecord> {
+        self.records.iter().find(|record| record.session == session)
+    }
+}
+
+/// A version for a list that has none: FNV-1a over the names, marked in its highest bit.
+fn fingerprint(roots: &[(BlobKey, u64)]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (blob, size) in roots {
+        let session = if let BlobKey::Root(session) = blob { session.0 } else { 0 };
+        for byte in session.to_le_bytes().into_iter().chain(size.to_le_bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash | 1 << 63
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_moves_with_the_roots() {
+        let one = [(BlobKey::Root(SessionNo(1)), 4096)];
+        let two = [(BlobKey::Root(SessionNo(1)), 4096), (BlobKey::Root(SessionNo(2)), 4096)];
+        assert_eq!(fingerprint(&one), fingerprint(&one));
+        assert_ne!(fingerprint(&one), fingerprint(&two));
+        assert_ne!(fingerprint(&[]), 0);
+    }
+}
