@@ -1,5 +1,7 @@
 //! The one error of this crate.
+
 use thiserror::Error;
+
 /// Bytes that are not what they should be.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,13 +1,20 @@
 //! What a snapshot list shows without fetching roots; sealed into the ledger's record.
+//!
+//! What always holds: an encoded label is at most [`LABEL_MAX`] bytes, whatever it was made from; what did not
+//! fit is marked as left out, and the root has it. Tested below, in `tests/golden/label`, and by its fuzz target.
+
 use crate::FormatError;
+use crate::cbor::{Reader, Writer};
 use backupengine_model::SnapshotInfo;
+
 /// Longest encoded label, so that the sealed one stays within the ledger's 1024 bytes.
 pub const LABEL_MAX: usize = 960;
-/// Encodes device name, tags and sources; drops sources, then tags, from the end until it fits in
-/// [`LABEL_MAX`] and marks that it did.
-pub fn encode(_info: &SnapshotInfo) -> Vec<u8> {
-    todo!()
-}
+
+const WHAT: &str = "snapshot label";
+const VERSION: u32 = 1;
+/// Room for a device name, all else left out.
+const NAME_MAX: usize = LABEL_MAX - 16;
+
 /// The text parts of a label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label {
@@ -20,8 +27,127 @@ pub struct Label {
     /// Something was left out for want of room: the root has it.
     pub cut: bool,
 }
+
+/// Encodes device name, tags and sources; drops sources, then tags, from the end until it fits in
+/// [`LABEL_MAX`] and marks that it did. Sorts the tags. A device name too long for a label is cut.
+pub fn encode(info: &SnapshotInfo) -> Vec<u8> {
+    let mut tags: Vec<&str> = info.tags.iter().map(String::as_str).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    let mut sources: Vec<&[u8]> = info.sources.iter().map(Vec::as_slice).collect();
+    let name = &info.device_name[..info.device_name.floor_char_boundary(NAME_MAX)];
+    let mut cut = name.len() < info.device_name.len();
+    loop {
+        let bytes = write(name, &tags, &sources, cut);
+        if bytes.len() <= LABEL_MAX {
+            return bytes;
+        }
+        cut = true;
+        if sources.pop().is_none() && tags.pop().is_none() {
+            return bytes;
+        }
+    }
+}
+
+fn write(name: &str, tags: &[&str], sources: &[&[u8]], cut: bool) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.array(5).uint(VERSION).text(name).array(tags.len());
+    for tag in tags {
+        out.text(tag);
+    }
+    out.array(sources.len());
+    for source in sources {
+        out.bytes(source);
+    }
+    out.bool(cut);
+    out.finish()
+}
+
+/// Decodes a label.
+///
 /// # Errors
 /// [`FormatError`].
-pub fn decode(_bytes: &[u8]) -> Result<Label, FormatError> {
-    todo!()
+pub fn decode(bytes: &[u8]) -> Result<Label, FormatError> {
+    let mut reader = Reader::new(bytes, WHAT);
+    reader.require(bytes.len() <= LABEL_MAX, "is longer than 960 bytes")?;
+    let items = reader.array()?;
+    let version = reader.u64()?;
+    if version != VERSION.into() {
+        return Err(FormatError::TooNew { what: WHAT, feature: format!("label version {version}") });
+    }
+    reader.require(items == 5, "an array has another length than belongs here")?;
+    let device_name = reader.text()?;
+    let tags = reader.list(|r| r.text())?;
+    let sources = reader.list(|r| r.bytes())?;
+    let cut = reader.bool()?;
+    reader.require(tags.is_sorted_by(|a, b| a < b), "tags are not in ascending order")?;
+    reader.require(write(device_name, &tags, &sources, cut) == bytes, "is not deterministic CBOR")?;
+    reader.finish()?;
+    Ok(Label {
+        device_name: device_name.to_owned(),
+        tags: tags.into_iter().map(str::to_owned).collect(),
+        sources: sources.into_iter().map(<[u8]>::to_vec).collect(),
+        cut,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp};
+
+    fn info(name: &str, tags: &[&str], sources: &[&[u8]]) -> SnapshotInfo {
+        SnapshotInfo {
+            session: SessionNo(1),
+            id: SnapshotId([0; 8]),
+            created: Timestamp::default(),
+            device: DeviceId([0; 16]),
+            device_name: name.into(),
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            sources: sources.iter().map(|source| source.to_vec()).collect(),
+        }
+    }
+
+    #[test]
+    fn labels_go_both_ways() {
+        let label = decode(&encode(&info("laptop", &["b", "a", "a"], &[b"/home/me", b"/\xff"]))).unwrap();
+        assert_eq!(label.device_name, "laptop");
+        assert_eq!(label.tags, ["a", "b"]);
+        assert_eq!(label.sources, [&b"/home/me"[..], b"/\xff"]);
+        assert!(!label.cut);
+        assert_eq!(decode(&encode(&info("", &[], &[]))), Ok(Label::default()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_marked() {
+        let long = vec![b'x'; 500];
+        let label = decode(&encode(&info("laptop", &["a"], &[&long, &long]))).unwrap();
+        assert_eq!((label.sources.len(), label.tags.len(), label.cut), (1, 1, true));
+        let tag = "t".repeat(950);
+        let label = decode(&encode(&info("laptop", &["a", &tag], &[b"/x"]))).unwrap();
+        assert_eq!((label.sources.len(), label.tags.len(), label.cut), (0, 1, true));
+        let label = decode(&encode(&info(&"é".repeat(600), &["a"], &[]))).unwrap();
+        assert!(label.device_name.len() > 900 && label.cut);
+        for len in 900..1000 {
+            assert!(decode(&encode(&info(&"n".repeat(len), &["a"], &[b"/"]))).is_ok());
+        }
+    }
+
+    #[test]
+    fn other_ways_to_write_it_are_refused() {
+        let good = encode(&info("pc", &[], &[]));
+        assert_eq!(good, [0x85, 1, 0x62, b'p', b'c', 0x80, 0x80, 0xf4]);
+        let bad: [&[u8]; 6] = [
+            &[0x85, 0x18, 1, 0x62, b'p', b'c', 0x80, 0x80, 0xf4],
+            &[0x85, 1, 0x62, b'p', b'c', 0x9f, 0xff, 0x80, 0xf4],
+            &[0x85, 1, 0x62, b'p', b'c', 0x80, 0x80, 0xf4, 0],
+            &[0x85, 1, 0x62, b'p', b'c', 0x82, 0x61, b'b', 0x61, b'a', 0x80, 0xf4],
+            &[0x84, 1, 0x62, b'p', b'c', 0x80, 0x80],
+            &[],
+        ];
+        for bytes in bad {
+            assert!(matches!(decode(bytes), Err(FormatError::Broken { .. })), "{bytes:?}");
+        }
+        assert!(matches!(decode(&[0x82, 2, 0]), Err(FormatError::TooNew { .. })));
+    }
 }

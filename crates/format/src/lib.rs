@@ -5,13 +5,14 @@
 //!
 //! **What it may not do.** See a key, do I/O, compress.
 //!
-//! **What always holds.** Decoders take `&[u8]`, refuse anything `encode` would not have written, and
-//! allocate at most 16 times their input. Decode of encode is the same.
+//! **What always holds.** Decoders take `&[u8]`, refuse anything `encode` would not have written, and their
+//! memory is bounded (FORMAT.md, *Limits*). Decode of encode is the same.
 //!
 //! **Where it is tested.** Beside the code, `tests/golden` with `tests/formats`, `tests/fuzz`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod cbor;
 mod error;
 pub mod footer;
 pub mod forward;

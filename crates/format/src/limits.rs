@@ -1,4 +1,6 @@
-//! Limits of format v1 (format.md 5.9). A reader refuses what is beyond them.
+//! Limits of format v1 (FORMAT.md, *Limits*). A reader refuses what is beyond them, so a writer has to stay
+//! within them: [`page::LeafPage`](crate::page::LeafPage) says how it can tell.
+
 /// Largest pack.
 pub const PACK_MAX: u64 = 256 << 20;
 /// What writers aim at.
@@ -7,15 +9,30 @@ pub const PACK_TARGET: u64 = 32 << 20;
 pub const DATA_FRAME_MAX: usize = 256 << 10;
 /// Largest plaintext of a page.
 pub const PAGE_MAX: usize = 1 << 20;
-/// Largest root record or forwarding table.
+/// Largest root record, forwarding table, footer or reference set.
 pub const HEAD_MAX: usize = 16 << 20;
 /// Most entries of a page.
 pub const PAGE_ENTRIES_MAX: usize = 65_536;
+/// Most bytes that names, parent paths, leader paths and separators of one page take in memory, each parent
+/// path counted once. Prefix coding makes them small in bytes, so the size of a page does not bound them.
+pub const PAGE_TEXT_MAX: usize = 16 << 20;
+/// Longest path of a node, name included, components joined by one byte.
+pub const PATH_MAX: usize = 256 << 10;
 /// Most extents of an extent page, or of one file in a leaf.
 pub const EXTENTS_MAX: usize = 65_536;
 /// Deepest directory.
 pub const DEPTH_MAX: usize = 4096;
 /// Largest file held inside its leaf.
 pub const INLINE_MAX: usize = 128;
-/// Highest level of an index page.
+/// Longest target of a symbolic link.
+pub const LINK_TARGET_MAX: usize = 64 << 10;
+/// Largest value of an extended attribute held inside its leaf; larger ones lie in data frames.
+pub const XATTR_INLINE_MAX: usize = 256;
+/// Longest name of an extended attribute.
+pub const XATTR_NAME_MAX: usize = 255;
+/// Highest level of an index page or extent page.
 pub const LEVEL_MAX: u8 = 8;
+/// Most nodes of a snapshot: ranks become inode numbers of 32 bits, 0 is "/".
+pub const NODES_MAX: u64 = u32::MAX as u64 - 1;
+/// Most packs a root record hints at.
+pub const PAGE_PACKS_MAX: usize = 64;

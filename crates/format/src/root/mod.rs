@@ -1,9 +1,27 @@
-//! The root record: what makes a snapshot readable (format.md 5.7). Deterministic CBOR, integer keys.
+//! The root record: what makes a snapshot readable (FORMAT.md, *Root record*). Deterministic CBOR, integer keys.
+//!
+//! May not verify signatures: it gives the bytes that were signed ([`signed_bytes`]). What always holds: a
+//! record is encoded in one way only. Tested in `tests.rs` beside this, `tests/golden/root`, and by its fuzz
+//! target.
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
 use crate::FormatError;
 use crate::page::Xattr;
 use backupengine_model::{
     Attributes, DeviceId, FrameRef, PackRef, RootHash, SessionNo, Timestamp, Totals, VaultId,
 };
+/// Keys of the map.
+mod key {
+    pub(super) const SIGNATURE: u64 = 16;
+    pub(super) const LAST: u64 = 17;
+}
+
+const WHAT: &str = "root record";
+
 /// A root record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RootRecord {
@@ -47,21 +65,35 @@ pub struct RootRecord {
     /// Key 17: the device's certificate.
     pub certificate: Vec<u8>,
 }
+
 impl RootRecord {
     /// The bytes that are signed: the record without key 16.
     pub fn encode_unsigned(&self) -> Vec<u8> {
-        todo!()
+        encode::encode(self, encode::Part::Signed, &encode::Unknown::default())
     }
+
     /// The whole record.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        encode::encode(self, encode::Part::Whole, &encode::Unknown::default())
     }
+
     /// Refuses unknown critical features; keeps nothing it does not know (unknown keys above 17 are skipped
-    /// only when listed as optional features).
+    /// only when listed as optional features). To verify the signature of a record that may hold such keys,
+    /// take [`signed_bytes`] of what was read.
     ///
     /// # Errors
     /// [`FormatError`].
-    pub fn decode(_bytes: &[u8]) -> Result<Self, FormatError> {
-        todo!()
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        decode::decode(bytes)
     }
+}
+
+/// The bytes of an encoded record that its signature covers: all but key 16, unknown optional keys included.
+///
+/// Equal to [`RootRecord::encode_unsigned`] for records of version 1.
+///
+/// # Errors
+/// [`FormatError`] where the bytes are no map of integer keys with key 16.
+pub fn signed_bytes(bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
+    decode::signed_bytes(bytes)
 }
