@@ -149,3 +149,59 @@ pub trait ContentReader: Send + Sync {
         let _ = ids;
     }
 }
+
+impl<T: TreeReader + ?Sized> TreeReader for Arc<T> {
+    fn snapshots(&self) -> Result<Arc<Vec<SnapshotInfo>>, ReadError> {
+        (**self).snapshots()
+    }
+
+    fn version(&self) -> Result<u64, ReadError> {
+        (**self).version()
+    }
+
+    fn totals(&self, session: SessionNo) -> Result<Totals, ReadError> {
+        (**self).totals(session)
+    }
+
+    fn node(&self, id: NodeId) -> Result<Node, ReadError> {
+        (**self).node(id)
+    }
+
+    fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Option<Node>, ReadError> {
+        (**self).lookup(dir, name)
+    }
+
+    fn parent(&self, id: NodeId) -> Result<NodeId, ReadError> {
+        (**self).parent(id)
+    }
+
+    fn list(&self, dir: NodeId, from: u64, max: usize) -> Result<DirPage, ReadError> {
+        (**self).list(dir, from, max)
+    }
+
+    fn read_link(&self, id: NodeId) -> Result<Bytes, ReadError> {
+        (**self).read_link(id)
+    }
+
+    fn xattrs(&self, id: NodeId) -> Result<Vec<(XattrName, Bytes)>, ReadError> {
+        (**self).xattrs(id)
+    }
+
+    fn vault_size(&self) -> Result<u64, ReadError> {
+        (**self).vault_size()
+    }
+}
+
+impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
+    fn read_at(&self, id: NodeId, offset: u64, out: &mut [u8]) -> Result<usize, ReadError> {
+        (**self).read_at(id, offset, out)
+    }
+
+    fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError> {
+        (**self).span(id, offset)
+    }
+
+    fn will_read(&self, ids: &[NodeId]) {
+        (**self).will_read(ids);
+    }
+}

@@ -111,11 +111,11 @@ fn fill(file: &File, content: &Content) -> io::Result<()> {
 
 /// Brings content, owner, attributes and mode of one file to what `node` says.
 fn settle(before: Option<&TreeNode>, node: &TreeNode, at: &Path) -> io::Result<()> {
-    if let (Some(before), Body::File(content)) = (before, &node.body) {
-        if before.body != node.body {
-            let file = File::options().write(true).truncate(true).open(at)?;
-            fill(&file, content)?;
-        }
+    if let (Some(before), Body::File(content)) = (before, &node.body)
+        && before.body != node.body
+    {
+        let file = File::options().write(true).truncate(true).open(at)?;
+        fill(&file, content)?;
     }
     let a = &node.attributes;
     // Owner first: it takes set-user-id and capabilities away.
