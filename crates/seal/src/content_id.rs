@@ -26,9 +26,12 @@ impl ContentIdKey {
 
     /// First 16 bytes of keyed BLAKE3 of `plain`.
     pub fn content_id(&self, plain: &[u8]) -> ContentId {
-        let mut id = [0; ContentId::LEN];
-        id.copy_from_slice(&blake3::keyed_hash(&self.content, plain).as_bytes()[..ContentId::LEN]);
-        ContentId(id)
+        cut(&blake3::keyed_hash(&self.content, plain))
+    }
+
+    /// Begins a content id of bytes that come in parts.
+    pub fn hasher(&self) -> ContentHasher {
+        ContentHasher(Box::new(blake3::Hasher::new_keyed(&self.content)))
     }
 
     /// The whole hash, under its own key, of an encoded root record.
@@ -43,6 +46,39 @@ impl ContentIdKey {
         first.copy_from_slice(&blake3::keyed_hash(&self.short, bytes).as_bytes()[..8]);
         u64::from_le_bytes(first)
     }
+}
+
+/// A content id in the making.
+pub struct ContentHasher(Box<blake3::Hasher>);
+
+impl ContentHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The id of all of them.
+    pub fn finish(self) -> ContentId {
+        cut(&self.0.finalize())
+    }
+}
+
+impl Drop for ContentHasher {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for ContentHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentHasher(secret)")
+    }
+}
+
+fn cut(hash: &blake3::Hash) -> ContentId {
+    let mut id = [0; ContentId::LEN];
+    id.copy_from_slice(&hash.as_bytes()[..ContentId::LEN]);
+    ContentId(id)
 }
 
 impl fmt::Debug for ContentIdKey {
@@ -65,5 +101,14 @@ mod tests {
         assert_ne!(ids.hash64(b"bytes"), other.hash64(b"bytes"));
         assert_ne!(ids.root_hash(b"bytes").0[..16], ids.content_id(b"bytes").0);
         assert_ne!(ids.root_hash(b"bytes").0[..8], ids.hash64(b"bytes").to_le_bytes());
+    }
+
+    #[test]
+    fn bytes_in_parts_have_the_same_id() {
+        let (ids, bytes) = (keyring().content_ids(), [7; 5000]);
+        let mut hasher = ids.hasher();
+        bytes.chunks(999).for_each(|part| hasher.update(part));
+        assert_eq!(format!("{hasher:?}"), "ContentHasher(secret)");
+        assert_eq!(hasher.finish(), ids.content_id(&bytes));
     }
 }

@@ -26,7 +26,7 @@ mod wrap;
 
 pub use backend::Backend;
 pub use certificate::{Certificate, CertificateError, DeviceKey, Role, RootKey, verify_root_signature};
-pub use content_id::ContentIdKey;
+pub use content_id::{ContentHasher, ContentIdKey};
 pub use frame::{OpenFailed, PackKey, TAG_LEN};
 pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};
 pub use keyring::{Keyring, UnknownEpoch};

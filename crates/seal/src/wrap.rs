@@ -1,7 +1,7 @@
 //! Key envelopes: the keyring sealed under a passphrase, a recovery code or a device secret.
 //!
-//! **What it may not do.** Tell a wrong secret from damage, or work at a cost a store chose.
-//! **What always holds.** Order of opening: version, form, kind, cost; then the commitment, in constant time;
+//! **What it may not do.** Tell a wrong secret from a forgery, or work at a cost a store chose.
+//! **What always holds.** Order of opening: version, form, checksum, kind, cost; then the commitment, in constant time;
 //! then the seal. The header is bound as additional data, as the very bytes that were read.
 //! **Where it is tested.** Below, and `tests/formats` (frozen vectors).
 
@@ -109,13 +109,17 @@ pub enum WrapError {
     /// Bytes that are no envelope of this version.
     #[error("the key envelope is malformed")]
     Malformed,
+    /// Its bytes changed since it was written. Told apart from a wrong secret by a checksum that anyone can
+    /// compute: a person must not look for a wrong passphrase where the disk is at fault.
+    #[error("the key envelope is damaged")]
+    Damaged,
     /// A format this program does not know.
     #[error("the key envelope is of version {0}, newer than this program")]
     UnknownVersion(u64),
     /// Weaker or absurdly strong KDF parameters.
     #[error("the key envelope asks for a passphrase hash outside the allowed cost")]
     KdfOutOfRange,
-    /// The wrong secret, or damage: no difference is told.
+    /// The wrong secret, or an envelope made up by somebody else: no difference is told.
     #[error("the secret does not open this key envelope")]
     WrongSecret,
     /// An envelope of another kind than the secret.
@@ -131,6 +135,9 @@ pub enum WrapError {
 
 /// Version of the envelope's form.
 const VERSION: u64 = 1;
+
+/// Bytes of the checksum: of BLAKE3 over everything before it.
+const CHECK_LEN: usize = 8;
 
 /// What stands outside the seal; bound to it as additional data.
 #[derive(Clone, Copy)]
@@ -186,12 +193,12 @@ pub fn seal_envelope(
 /// Which secret an envelope wants, without opening it.
 ///
 /// # Errors
-/// [`WrapError::Malformed`], [`WrapError::UnknownVersion`].
+/// [`WrapError::Malformed`], [`WrapError::Damaged`], [`WrapError::UnknownVersion`].
 pub fn envelope_kind(envelope: &[u8]) -> Result<EnvelopeKind, WrapError> {
     Parts::decode(envelope).map(|parts| parts.header.kind)
 }
 
-/// Opens an envelope: version and KDF range first, then commitment, then the seal.
+/// Opens an envelope: version, checksum and KDF range first, then commitment, then the seal.
 ///
 /// # Errors
 /// [`WrapError`].
@@ -258,13 +265,21 @@ impl Header {
 
 impl<'a> Parts<'a> {
     fn encode(&self) -> Vec<u8> {
+        let check = blake3::hash(&self.encode_fields(None));
+        self.encode_fields(Some(&check.as_bytes()[..CHECK_LEN]))
+    }
+
+    fn encode_fields(&self, check: Option<&[u8]>) -> Vec<u8> {
         let mut out = Vec::new();
         cbor::write(&mut out, |e| {
-            e.map(self.header.fields() + 3)?;
+            e.map(self.header.fields() + 3 + u64::from(check.is_some()))?;
             self.header.encode(e)?;
             e.u8(7)?.bytes(&self.nonce)?;
             e.u8(8)?.bytes(&self.commitment)?;
             e.u8(9)?.bytes(self.sealed)?;
+            if let Some(check) = check {
+                e.u8(10)?.bytes(check)?;
+            }
             Ok(())
         });
         out
@@ -277,14 +292,17 @@ impl<'a> Parts<'a> {
             0 => return Err(WrapError::Malformed),
             newer => return Err(WrapError::UnknownVersion(newer)),
         }
-        let parts = Self::decode_fields(bytes).map_err(|Unexpected| WrapError::Malformed)?;
-        if parts.encode() != bytes {
+        let (parts, check) = Self::decode_fields(bytes).map_err(|Unexpected| WrapError::Malformed)?;
+        if parts.encode_fields(Some(&check)) != bytes {
             return Err(WrapError::Malformed);
+        }
+        if parts.encode() != bytes {
+            return Err(WrapError::Damaged);
         }
         Ok(parts)
     }
 
-    fn decode_fields(bytes: &'a [u8]) -> Result<Self, Unexpected> {
+    fn decode_fields(bytes: &'a [u8]) -> Result<(Self, [u8; CHECK_LEN]), Unexpected> {
         let d = &mut Decoder::new(bytes);
         let fields = d.map()?;
         cbor::key(d, 1)?;
@@ -307,7 +325,7 @@ impl<'a> Parts<'a> {
         cbor::key(d, 6)?;
         let salt = cbor::bytes(d)?;
         let header = Header { vault, epoch, kind, kdf, salt };
-        if fields != Some(header.fields() + 3) {
+        if fields != Some(header.fields() + 4) {
             return Err(Unexpected);
         }
         cbor::key(d, 7)?;
@@ -316,7 +334,8 @@ impl<'a> Parts<'a> {
         let commitment = cbor::bytes(d)?;
         cbor::key(d, 9)?;
         let sealed = d.bytes()?;
-        Ok(Self { header, nonce, commitment, sealed })
+        cbor::key(d, 10)?;
+        Ok((Self { header, nonce, commitment, sealed }, cbor::bytes(d)?))
     }
 }
 

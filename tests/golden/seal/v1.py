@@ -135,7 +135,11 @@ def envelope(kind, body, kdf=None, epoch=1, version=1, secret=None, **claim):
     sealed = AESGCM(okm[:32]).encrypt(NONCE, body, b"bke1 envelope" + cbor(fields))
     fields.update({7: NONCE, 8: okm[32:], 9: sealed})
     fields.update({int(k[1:]): v for k, v in claim.items()})
-    return cbor(fields)
+    return cbor(check(fields))
+
+
+def check(fields):
+    return {10: blake3(cbor(fields))[:8], **fields}
 
 
 def write(name, verdict, why, **values):
@@ -234,7 +238,11 @@ def write_envelopes():
         write("envelope-" + name, "accept", why, envelope=data, epoch=epoch, root_key=seed)
     kind = bytes([4, DEVICE_KIND])
     assert device.count(kind) == 1
+    wrong_check = envelope(DEVICE_KIND, keys(), _10=bytes(8))
     refuse = {
+        "damaged": ("Damaged", "the checksum is another's", wrong_check),
+        "damaged-seal": ("Damaged", "one bit of the sealed keys", device[:-30] + bytes([device[-30] ^ 1]) + device[-29:]),
+        "no-checksum": ("Malformed", "the checksum is missing", b"\xa8" + device[1:-10]),
         "newer": ("UnknownVersion", "version 2", envelope(DEVICE_KIND, keys(), version=2)),
         "kdf-memory-low": ("KdfOutOfRange", "one KiB below the floor",
                            envelope(PASSPHRASE_KIND, keys(), (64 * 1024 - 1, 3, 1))),
