@@ -9,4 +9,17 @@
 //! **Where it is tested.** Beside the code.
 #![forbid(unsafe_code)]
 
+mod clock;
+pub mod conformance;
+pub mod faulty;
+mod now;
 pub mod oracle;
+pub mod recording;
+mod strict;
+pub mod system;
+
+pub use clock::{FakeClock, Seeded};
+pub use faulty::Faulty;
+pub use now::now;
+pub use recording::Recording;
+pub use strict::Strict;

@@ -1,0 +1,417 @@
+//! One suite for every store: what the port promises, and nothing that only one store keeps.
+//!
+//! May not look behind the port. Each check gets two handles on one fresh vault, as two processes would have
+//! them; [`store_suite!`](crate::store_suite) makes a test of each check. Checks panic where a promise is broken.
+
+use crate::now;
+use backupengine_model::ledger::{Commit, LABEL_MAX, RuleBroken, SessionState, SnapshotRecord};
+use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp, VaultId};
+use backupengine_store::{BlobKey, BlobKind, EnvelopeId, ErrorKind, Range, StoreError, Writable};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Arc, Barrier};
+
+/// The vault every check runs on.
+pub const VAULT: VaultId = VaultId([0x5e; 16]);
+const ME: DeviceId = DeviceId([1; 16]);
+const OTHER: DeviceId = DeviceId([2; 16]);
+const NOW: Timestamp = Timestamp { secs: 1_700_000_000, nanos: 7 };
+
+/// Two handles on one fresh, empty vault with the id [`VAULT`].
+pub struct Handles {
+    /// One.
+    pub one: Arc<dyn Writable>,
+    /// The other.
+    pub two: Arc<dyn Writable>,
+    /// What must live as long as they do.
+    pub keep: Box<dyn std::any::Any>,
+}
+
+/// Makes a test of every check, in the module where it stands. `$make` gives fresh [`Handles`].
+#[macro_export]
+macro_rules! store_suite {
+    ($make:expr) => {
+        $crate::store_suite!(@each $make;
+            a_new_vault_is_empty, blobs_come_back_whole_and_in_parts, ranges_outside_are_refused,
+            what_is_not_there_is_not_found, a_name_is_never_taken_twice, of_two_racing_puts_one_wins,
+            a_dropped_spool_leaves_nothing, large_blobs_are_not_mixed_up, lists_are_sorted_and_apart,
+            session_numbers_are_never_given_twice, threads_never_get_the_same_session,
+            a_commit_makes_the_snapshot, a_commit_may_be_repeated, commits_against_the_rules_change_nothing,
+            a_commit_needs_its_root, versions_move_exactly_with_the_list, snapshots_are_listed_by_session,
+            the_other_handle_sees_what_was_put, space_counts_committed_sessions);
+    };
+    (@each $make:expr; $($check:ident),+) => {
+        $(#[test]
+        fn $check() {
+            $crate::conformance::$check(&$make());
+        })+
+    };
+}
+
+fn put(store: &dyn Writable, key: BlobKey, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut spool = store.spool()?;
+    spool.write_all(bytes)?;
+    assert_eq!(spool.len(), bytes.len() as u64, "a spool counts what was written");
+    now(store.put(key, spool))
+}
+
+fn whole(store: &dyn Writable, key: BlobKey) -> Vec<u8> {
+    let got = now(store.get(key, Range::Whole)).expect("a blob that was put is readable");
+    assert_eq!((got.offset, got.total), (0, got.bytes.len() as u64));
+    got.bytes.to_vec()
+}
+
+fn kind<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> ErrorKind {
+    answer.expect_err("an error was expected").kind
+}
+
+fn open(store: &dyn Writable, device: DeviceId) -> SessionNo {
+    now(store.open_session(device, NOW)).expect("a session opens")
+}
+
+/// Puts a root of 64 bytes and says how it is committed.
+fn root_of(store: &dyn Writable, session: SessionNo, device: DeviceId) -> Commit {
+    put(store, BlobKey::Root(session), &[session.0 as u8; 64]).expect("a root is put");
+    Commit {
+        snapshot: SnapshotRecord {
+            session,
+            id: SnapshotId([session.0 as u8; 8]),
+            device,
+            created: Timestamp { secs: -1, nanos: 999_999_999 },
+            root_size: 64,
+            head_len: 10,
+            label: vec![0, 255, session.0 as u8],
+        },
+        packs: 0,
+        bytes: 64,
+    }
+}
+
+fn snapshot(store: &dyn Writable, device: DeviceId) -> Commit {
+    let session = open(store, device);
+    let commit = root_of(store, session, device);
+    now(store.commit(device, &commit)).expect("a commit is taken");
+    commit
+}
+
+fn version(store: &dyn Writable) -> u64 {
+    let version = now(store.version()).expect("the version is readable");
+    let list = now(store.snapshots()).expect("the list is readable");
+    assert_eq!(list.version, version);
+    version
+}
+
+/// Nothing is there, and it is the vault it was made as.
+pub fn a_new_vault_is_empty(vault: &Handles) {
+    for store in [&vault.one, &vault.two] {
+        assert_eq!(now(store.vault()).expect("the id is readable"), VAULT);
+        assert!(now(store.snapshots()).expect("the list is readable").snapshots.is_empty());
+        assert!(now(store.sessions()).expect("the sessions are readable").is_empty());
+        for kind in [BlobKind::Packs, BlobKind::PacksOf(SessionNo(1)), BlobKind::Roots, BlobKind::Envelopes] {
+            assert_eq!(now(store.list(kind)).expect("an empty family lists"), []);
+        }
+        assert!(store.grid() >= 1);
+    }
+}
+
+/// Every kind of range gives exactly the bytes it names.
+pub fn blobs_come_back_whole_and_in_parts(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    let key = BlobKey::Pack(session, 0);
+    // Whole cells of the store's grid, and a tail shorter than one.
+    let cell = store.grid() * 7;
+    let bytes: Vec<u8> = (0..cell * 3 + 5).map(|at| (at % 251) as u8).collect();
+    put(store, key, &bytes).expect("a pack is put");
+    assert_eq!(whole(store, key), bytes);
+    let total = bytes.len() as u64;
+    for (range, from, len) in [
+        (Range::At { offset: 0, len: cell }, 0, cell),
+        (Range::At { offset: cell, len: cell }, cell, cell),
+        (Range::At { offset: 3 * cell, len: cell * 100 }, 3 * cell, 5),
+        (Range::At { offset: 2 * cell, len: u64::MAX / cell * cell }, 2 * cell, cell + 5),
+        (Range::Suffix(cell), total - cell, cell),
+        (Range::Suffix(cell * 4), 0, total),
+        (Range::Suffix(u64::MAX / cell * cell), 0, total),
+    ] {
+        let got = now(store.get(key, range)).expect("the range lies inside");
+        assert_eq!((got.offset, got.total), (from, total), "{range:?}");
+        assert!(got.bytes[..] == bytes[from as usize..(from + len) as usize], "{range:?} differs");
+    }
+}
+
+/// A range that begins at the end or later, or has no length.
+pub fn ranges_outside_are_refused(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    let key = BlobKey::Pack(session, 0);
+    let grid = store.grid();
+    put(store, key, &vec![1; grid as usize]).expect("a pack is put");
+    for range in [
+        Range::At { offset: grid, len: grid },
+        Range::At { offset: u64::MAX / grid * grid, len: grid },
+        Range::At { offset: 0, len: 0 },
+        Range::Suffix(0),
+    ] {
+        assert_eq!(kind(now(store.get(key, range))), ErrorKind::BadRange, "{range:?}");
+    }
+}
+
+/// Absent blobs are named in the error.
+pub fn what_is_not_there_is_not_found(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    for key in [BlobKey::Pack(session, 3), BlobKey::Root(session), BlobKey::Envelope(EnvelopeId([9; 8]))] {
+        for range in [Range::Whole, Range::Suffix(store.grid())] {
+            let error = now(store.get(key, range)).expect_err("nothing is there");
+            assert_eq!((error.kind, error.key), (ErrorKind::NotFound, Some(key)));
+            assert!(error.to_string().contains(&key.to_string()), "{error}");
+        }
+    }
+}
+
+/// Put never overwrites, whatever the blob and whoever puts.
+pub fn a_name_is_never_taken_twice(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    let pack = BlobKey::Pack(session, 0);
+    let envelope = BlobKey::Envelope(EnvelopeId([1, 2, 3, 4, 5, 6, 7, 8]));
+    for (key, second) in [(pack, store), (envelope, &*vault.two), (BlobKey::Root(session), store)] {
+        put(store, key, b"first").expect("the name is free");
+        let error = put(second, key, b"other!").expect_err("the name is taken");
+        assert_eq!((error.kind, error.key), (ErrorKind::AlreadyExists, Some(key)));
+        assert_eq!(whole(store, key), b"first");
+    }
+}
+
+/// Exactly one of two threads gets the name, and its bytes are there whole.
+pub fn of_two_racing_puts_one_wins(vault: &Handles) {
+    for round in 0..20u8 {
+        let key = BlobKey::Envelope(EnvelopeId([round; 8]));
+        let start = Barrier::new(2);
+        let won: Vec<bool> = std::thread::scope(|scope| {
+            let racer = |store: Arc<dyn Writable>, byte: u8| {
+                let start = &start;
+                scope.spawn(move || {
+                    let mut spool = store.spool().expect("a spool begins");
+                    spool.write_all(&vec![byte; 100_000]).expect("a spool is written");
+                    start.wait();
+                    match now(store.put(key, spool)) {
+                        Ok(()) => true,
+                        Err(e) if e.kind == ErrorKind::AlreadyExists => false,
+                        Err(e) => panic!("{e}"),
+                    }
+                })
+            };
+            let racers = [racer(Arc::clone(&vault.one), 1), racer(Arc::clone(&vault.two), 2)];
+            racers.map(|racer| racer.join().expect("a racer ends")).to_vec()
+        });
+        assert_eq!(won.iter().filter(|won| **won).count(), 1, "round {round}: {won:?}");
+        let winner = if won[0] { 1 } else { 2 };
+        assert_eq!(whole(&*vault.one, key), vec![winner; 100_000]);
+    }
+}
+
+/// A spool that is not put is nowhere listed, and does not keep the name.
+pub fn a_dropped_spool_leaves_nothing(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    let mut spool = store.spool().expect("a spool begins");
+    assert!(spool.is_empty());
+    spool.write_all(&[7; 3_000_000]).expect("a spool is written");
+    assert_eq!(now(store.list(BlobKind::Packs)).expect("packs list"), []);
+    drop(spool);
+    assert_eq!(now(store.list(BlobKind::Packs)).expect("packs list"), []);
+    put(store, BlobKey::Pack(session, 0), b"x").expect("the name is free");
+}
+
+/// Blobs larger than any buffer, written in odd pieces by two threads at once.
+pub fn large_blobs_are_not_mixed_up(vault: &Handles) {
+    let session = open(&*vault.one, ME);
+    std::thread::scope(|scope| {
+        for number in 0..2u32 {
+            let store = Arc::clone(&vault.one);
+            scope.spawn(move || {
+                let mut spool = store.spool().expect("a spool begins");
+                for piece in 0..3000u32 {
+                    let byte = (piece + number) as u8;
+                    spool
+                        .write_all(&vec![byte; 1 + (piece as usize * 7) % 2000])
+                        .expect("a piece is written");
+                }
+                now(store.put(BlobKey::Pack(session, number), spool)).expect("a pack is put");
+            });
+        }
+    });
+    for number in 0..2u32 {
+        let expected: Vec<u8> = (0..3000u32)
+            .flat_map(|piece| vec![(piece + number) as u8; 1 + (piece as usize * 7) % 2000])
+            .collect();
+        assert!(whole(&*vault.one, BlobKey::Pack(session, number)) == expected, "pack {number} differs");
+    }
+}
+
+/// Families are apart, names sorted as numbers, sizes right.
+pub fn lists_are_sorted_and_apart(vault: &Handles) {
+    let store = &*vault.one;
+    let (first, second) = (open(store, ME), open(store, ME));
+    let envelope = |byte| BlobKey::Envelope(EnvelopeId([byte; 8]));
+    let (a, b, c) = (BlobKey::Pack(first, 2), BlobKey::Pack(first, 0x10), BlobKey::Pack(second, 1));
+    let keys = [c, b, a, BlobKey::Root(second), BlobKey::Root(first), envelope(0xff), envelope(0)];
+    for (len, key) in (1..).zip(keys) {
+        put(store, key, &vec![0; len]).expect("the name is free");
+    }
+    let list = |kind| now(vault.two.list(kind)).expect("a family lists");
+    assert_eq!(list(BlobKind::Packs), [(a, 3), (b, 2), (c, 1)]);
+    assert_eq!(list(BlobKind::PacksOf(first)), [(a, 3), (b, 2)]);
+    assert_eq!(list(BlobKind::PacksOf(SessionNo(99))), []);
+    assert_eq!(list(BlobKind::Roots), [(BlobKey::Root(first), 5), (BlobKey::Root(second), 4)]);
+    assert_eq!(list(BlobKind::Envelopes), [(envelope(0), 7), (envelope(0xff), 6)]);
+}
+
+/// Numbers count from 1, over both handles, and are remembered with who asked and when.
+pub fn session_numbers_are_never_given_twice(vault: &Handles) {
+    let given = [open(&*vault.one, ME), open(&*vault.two, OTHER), open(&*vault.one, ME)];
+    assert_eq!(given, [SessionNo(1), SessionNo(2), SessionNo(3)]);
+    let sessions = now(vault.two.sessions()).expect("the sessions are readable");
+    let seen: Vec<_> = sessions.iter().map(|s| (s.session, s.device, s.opened, s.state)).collect();
+    let open = SessionState::Open;
+    assert_eq!(seen, [(given[0], ME, NOW, open), (given[1], OTHER, NOW, open), (given[2], ME, NOW, open)]);
+}
+
+/// Under contention, too.
+pub fn threads_never_get_the_same_session(vault: &Handles) {
+    let given: Vec<SessionNo> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let store = Arc::clone(if thread % 2 == 0 { &vault.one } else { &vault.two });
+                scope.spawn(move || (0..10).map(|_| open(&*store, ME)).collect::<Vec<_>>())
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a thread ends")).collect()
+    });
+    let distinct: BTreeSet<_> = given.iter().copied().collect();
+    assert_eq!(distinct, (1..=80).map(SessionNo).collect());
+    assert_eq!(now(vault.one.sessions()).expect("the sessions are readable").len(), 80);
+}
+
+/// Only the commit does, and it keeps every field.
+pub fn a_commit_makes_the_snapshot(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    put(store, BlobKey::Pack(session, 0), &[1; 100]).expect("a pack is put");
+    let commit = Commit { packs: 1, bytes: 164, ..root_of(store, session, ME) };
+    assert!(now(vault.two.snapshots()).expect("the list is readable").snapshots.is_empty());
+    now(store.commit(ME, &commit)).expect("a commit is taken");
+    let list = now(vault.two.snapshots()).expect("the list is readable");
+    assert_eq!(list.snapshots, [commit.snapshot]);
+    let sessions = now(vault.two.sessions()).expect("the sessions are readable");
+    assert_eq!((sessions[0].state, sessions[0].packs, sessions[0].bytes), (SessionState::Committed, 1, 164));
+}
+
+/// The answer may have been lost.
+pub fn a_commit_may_be_repeated(vault: &Handles) {
+    let commit = snapshot(&*vault.one, ME);
+    let before = version(&*vault.one);
+    for store in [&vault.one, &vault.two] {
+        now(store.commit(ME, &commit)).expect("the same commit again is no error");
+    }
+    assert_eq!(version(&*vault.two), before);
+    assert_eq!(now(vault.two.snapshots()).expect("the list is readable").snapshots.len(), 1);
+    let mut other = commit;
+    other.snapshot.head_len += 1;
+    assert_eq!(kind(now(vault.one.commit(ME, &other))), ErrorKind::RuleBroken(RuleBroken::NotOpen));
+}
+
+/// Another device's session, an unknown one, a snapshot of somebody else, a label too long.
+pub fn commits_against_the_rules_change_nothing(vault: &Handles) {
+    let store = &*vault.one;
+    let session = open(store, ME);
+    let mine = root_of(store, session, ME);
+    let change = |change: &dyn Fn(&mut SnapshotRecord)| {
+        let mut commit = mine.clone();
+        change(&mut commit.snapshot);
+        commit
+    };
+    let others = change(&|s| s.device = OTHER);
+    let unknown = change(&|s| s.session = SessionNo(77));
+    let long = change(&|s| s.label = vec![0; LABEL_MAX + 1]);
+    for (device, commit, rule) in [
+        (OTHER, &others, RuleBroken::UnknownSession),
+        (OTHER, &mine, RuleBroken::WrongSession),
+        (ME, &others, RuleBroken::WrongSession),
+        (ME, &unknown, RuleBroken::UnknownSession),
+        (ME, &long, RuleBroken::LabelTooLong),
+    ] {
+        assert_eq!(kind(now(store.commit(device, commit))), ErrorKind::RuleBroken(rule));
+        assert!(now(store.snapshots()).expect("the list is readable").snapshots.is_empty());
+    }
+    let longest = change(&|s| s.label = vec![0; LABEL_MAX]);
+    now(store.commit(ME, &longest)).expect("the session is still open");
+}
+
+/// A root that is absent or of another length does not become a snapshot.
+pub fn a_commit_needs_its_root(vault: &Handles) {
+    let store = &*vault.one;
+    let missing = ErrorKind::RuleBroken(RuleBroken::RootNotStored);
+    let (first, second) = (open(store, ME), open(store, ME));
+    let mut commit = root_of(store, first, ME);
+    commit.snapshot.session = second;
+    assert_eq!(kind(now(store.commit(ME, &commit))), missing);
+    commit.snapshot.session = first;
+    commit.snapshot.root_size += 1;
+    assert_eq!(kind(now(store.commit(ME, &commit))), missing);
+    assert!(now(store.snapshots()).expect("the list is readable").snapshots.is_empty());
+    commit.snapshot.root_size -= 1;
+    now(store.commit(ME, &commit)).expect("now it is right");
+}
+
+/// Not with sessions or blobs, and both handles agree at once.
+pub fn versions_move_exactly_with_the_list(vault: &Handles) {
+    let mut seen = BTreeSet::from([version(&*vault.one)]);
+    for turn in 0..5 {
+        let (store, other) =
+            if turn % 2 == 0 { (&*vault.one, &*vault.two) } else { (&*vault.two, &*vault.one) };
+        let before = version(other);
+        let session = open(store, ME);
+        let commit = root_of(store, session, ME);
+        assert_eq!(version(other), before, "sessions and blobs are not in the list");
+        now(store.commit(ME, &commit)).expect("a commit is taken");
+        assert!(seen.insert(version(other)), "the list changed, the version did not");
+        assert_eq!(version(store), version(other));
+    }
+}
+
+/// Whatever order they were committed in.
+pub fn snapshots_are_listed_by_session(vault: &Handles) {
+    let store = &*vault.one;
+    let sessions: Vec<SessionNo> = (0..4).map(|_| open(store, ME)).collect();
+    for at in [2, 0, 3, 1] {
+        let commit = root_of(store, sessions[at], ME);
+        now(store.commit(ME, &commit)).expect("a commit is taken");
+    }
+    let list = now(vault.two.snapshots()).expect("the list is readable");
+    assert_eq!(list.snapshots.iter().map(|s| s.session).collect::<Vec<_>>(), sessions);
+}
+
+/// Once committed, and also when the other handle looked before.
+pub fn the_other_handle_sees_what_was_put(vault: &Handles) {
+    let session = open(&*vault.one, ME);
+    now(vault.two.get(BlobKey::Pack(session, 0), Range::Whole)).expect_err("nothing is there yet");
+    put(&*vault.one, BlobKey::Pack(session, 0), b"abc").expect("a pack is put");
+    let commit = Commit { packs: 1, bytes: 67, ..root_of(&*vault.one, session, ME) };
+    now(vault.one.commit(ME, &commit)).expect("a commit is taken");
+    assert_eq!(whole(&*vault.two, BlobKey::Pack(session, 0)), b"abc");
+    assert_eq!(whole(&*vault.two, BlobKey::Root(session)).len(), 64);
+}
+
+/// The sum of what commits named.
+pub fn space_counts_committed_sessions(vault: &Handles) {
+    let used = |store: &dyn Writable| now(store.space()).expect("space is known").0;
+    assert_eq!(used(&*vault.one), 0);
+    snapshot(&*vault.one, ME);
+    snapshot(&*vault.two, OTHER);
+    open(&*vault.one, ME);
+    assert_eq!(used(&*vault.one), 128);
+    assert_eq!(used(&*vault.two), 128);
+}
