@@ -18,7 +18,7 @@ use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
 use backupengine_model::{FrameKind, FrameRef, NodeId, SessionNo, SnapshotInfo};
 use backupengine_seal::Keyring;
-use backupengine_store::Readable;
+use backupengine_store::{BoxFuture, Readable, StoreError};
 use bytes::Bytes;
 use quick_cache::Weighter;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,6 +125,15 @@ impl Vault {
     /// The store it reads.
     pub fn store(&self) -> &Arc<dyn Readable> {
         self.core.opener.fetcher().store()
+    }
+
+    /// Waits for an answer of the store on the calling thread, as this vault's own reads do: for what looks at
+    /// blobs themselves.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn ask<T>(&self, answer: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.core.opener.fetcher().ask(answer)
     }
 
     /// What reading cost so far.

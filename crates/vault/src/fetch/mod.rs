@@ -56,7 +56,8 @@ impl Fetcher {
         &self.counters
     }
 
-    fn ask<T>(&self, answer: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// Waits for an answer of the store on the calling thread.
+    pub(crate) fn ask<T>(&self, answer: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
         count(&self.counters.store_calls, 1);
         self.waiter.wait(answer)
     }
