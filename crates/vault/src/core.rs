@@ -16,7 +16,7 @@ use crate::snapshots::Snapshots;
 use crate::tree::{Found, Runs, Tree};
 use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
-use backupengine_model::{FrameKind, FrameRef, NodeId, SessionNo, SnapshotInfo};
+use backupengine_model::{FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo};
 use backupengine_seal::Keyring;
 use backupengine_store::{BoxFuture, Readable, StoreError};
 use bytes::Bytes;
@@ -178,6 +178,14 @@ impl Vault {
     /// As [`Vault::root`]; the iterator's own errors name the page.
     pub fn leaves(&self, session: SessionNo) -> Result<Leaves, VaultError> {
         Ok(Leaves::new(Arc::clone(&self.core.opener), &*self.core.tree(session)?))
+    }
+
+    /// As [`Vault::leaves`], beginning with the leaf that holds `key`, or would.
+    ///
+    /// # Errors
+    /// As [`Vault::leaves`].
+    pub fn leaves_from(&self, session: SessionNo, key: &NodeKey) -> Result<Leaves, VaultError> {
+        Ok(Leaves::from(Arc::clone(&self.core.opener), &*self.core.tree(session)?, key))
     }
 }
 

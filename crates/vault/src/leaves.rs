@@ -9,7 +9,7 @@ use crate::cache::{Index, misplaced};
 use crate::open::Opener;
 use crate::tree::Tree;
 use backupengine_format::page::LeafPage;
-use backupengine_model::FrameRef;
+use backupengine_model::{FrameRef, NodeKey};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub struct Leaves {
     opener: Arc<Opener>,
     /// Open index pages, top first, each with the child that comes next.
     open: Vec<(Arc<Index>, usize)>,
+    /// Where to begin, until the first leaf is reached.
+    from: Option<NodeKey>,
 }
 
 /// A leaf and where it is.
@@ -32,7 +34,13 @@ pub struct LeafAt {
 
 impl Leaves {
     pub(crate) fn new(opener: Arc<Opener>, tree: &Tree) -> Self {
-        Self { opener, open: tree.top().map(|top| (Arc::clone(top), 0)).into_iter().collect() }
+        Self { opener, open: tree.top().map(|top| (Arc::clone(top), 0)).into_iter().collect(), from: None }
+    }
+
+    /// From the leaf on that holds `key`, or would.
+    pub(crate) fn from(opener: Arc<Opener>, tree: &Tree, key: &NodeKey) -> Self {
+        let open = tree.top().map(|top| (Arc::clone(top), first(top, key))).into_iter().collect();
+        Self { opener, open, from: Some(key.clone()) }
     }
 
     fn step(&mut self) -> Result<Option<LeafAt>, VaultError> {
@@ -49,15 +57,23 @@ impl Leaves {
                 if page.entries.len() as u64 != entries {
                     return Err(misplaced(&frame));
                 }
+                self.from = None;
                 return Ok(Some(LeafAt { frame, encoded, page: Arc::new(page) }));
             }
             let below = self.opener.index(&frame)?;
             if Some(below.page.level) != level.checked_sub(1) || below.total != entries {
                 return Err(misplaced(&frame));
             }
-            self.open.push((Arc::new(below), 0));
+            let start = self.from.as_ref().map_or(0, |key| first(&below, key));
+            self.open.push((Arc::new(below), start));
         }
     }
+}
+
+/// The child that holds `key`, or would.
+fn first(index: &Index, key: &NodeKey) -> usize {
+    let children = &index.page.children;
+    children.partition_point(|child| child.separator.as_slice() <= key.as_bytes()).saturating_sub(1)
 }
 
 impl Iterator for Leaves {
