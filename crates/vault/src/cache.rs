@@ -34,8 +34,8 @@ where
     V: Clone,
     W: Weighter<K, V> + Clone,
 {
-    // Few shards: each has its own budget and must hold several entries.
-    let shards = (bytes / (usual * 32)).clamp(1, 4) as usize;
+    // Few shards: each has its own budget and must hold a stream's window.
+    let shards = (bytes / (usual * 128)).clamp(1, 4) as usize;
     let mut options = OptionsBuilder::new();
     options.shards(shards).weight_capacity(bytes).hot_allocation(0.5);
     options.estimated_items_capacity((bytes / usual).max(1) as usize);

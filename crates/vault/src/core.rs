@@ -109,7 +109,8 @@ impl Vault {
             pins: Pins::default(),
             runs: weighed(part / 2, 256, RunsWeight),
             starts: weighed(part / 2, 8 << 10, StartsWeight),
-            cursors: Mutex::new(Cursors::new()),
+            // A quarter of the frames that are kept: what was opened ahead is still there when it is read.
+            cursors: Mutex::new(Cursors::new(2 * part)),
             ahead: ReadAhead::new(Arc::clone(&frames), config.read_ahead_threads, 2 * part),
             frames,
             opener,

@@ -29,6 +29,11 @@ mod stats;
 mod tree;
 mod unlock;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
 pub use core::{Vault, VaultConfig};
 pub use error::VaultError;
 pub use floor::Floor;

@@ -39,11 +39,13 @@ struct Cursor {
 /// All places that are being read in order; the one read last stands last.
 pub(crate) struct Cursors {
     table: VecDeque<Cursor>,
+    budget: u64,
 }
 
 impl Cursors {
-    pub(crate) fn new() -> Self {
-        Self { table: VecDeque::with_capacity(CURSORS) }
+    /// `budget` is what may lie opened and unread, over all cursors, in bytes.
+    pub(crate) fn new(budget: u64) -> Self {
+        Self { table: VecDeque::with_capacity(CURSORS), budget }
     }
 
     /// Notes a read of `len` bytes at `offset` of a file of `size` bytes and says what to open ahead.
@@ -63,8 +65,13 @@ impl Cursors {
         };
         cursor.confirmed = true;
         cursor.next = cursor.next.max(end);
-        let wanted = cursor.advance(size);
-        self.table.push_back(cursor);
+        // What is opened for one stream must not push out what was opened for another.
+        let streams = 1 + self.table.iter().filter(|cursor| cursor.confirmed).count() as u64;
+        let wanted = cursor.advance(size, self.budget / streams);
+        // A stream that reached the end is over.
+        if cursor.next < size {
+            self.table.push_back(cursor);
+        }
         wanted
     }
 
@@ -81,11 +88,12 @@ impl Cursor {
         if self.confirmed { offset.abs_diff(self.next) <= SLACK } else { offset == self.next }
     }
 
-    fn advance(&mut self, size: u64) -> Option<Ahead> {
+    fn advance(&mut self, size: u64, share: u64) -> Option<Ahead> {
+        let window = self.window.min(share);
         let from = self.ahead.max(self.next);
-        let to = self.next.saturating_add(self.window).min(size);
+        let to = self.next.saturating_add(window).min(size);
         // Refilled when half is used up, so that a stream is never waited for at a border.
-        let used_up = to.saturating_sub(from) >= self.window / 2 || (to == size && from < to);
+        let used_up = to.saturating_sub(from) >= window / 2 || (to == size && from < to);
         if !used_up || from >= to {
             return None;
         }
@@ -102,6 +110,7 @@ mod tests {
 
     const K: u64 = 1 << 10;
     const SIZE: u64 = 1 << 30;
+    const BUDGET: u64 = 16 << 20;
 
     fn file(place: u32) -> NodeId {
         NodeId { session: SessionNo(1), place }
@@ -109,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_followed_with_a_growing_window() {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::new(BUDGET);
         assert_eq!(cursors.read(file(1), 0, 128 * K, SIZE), None);
         let mut ahead = 0;
         let mut largest = 0;
@@ -128,7 +137,7 @@ mod tests {
 
     #[test]
     fn random_reads_ask_for_nothing() {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::new(BUDGET);
         let mut place = 1;
         for _ in 0..1000 {
             place = place * 48_271 % 0x7fff_ffff;
@@ -139,7 +148,7 @@ mod tests {
 
     #[test]
     fn two_streams_in_one_file_and_swapped_reads_are_followed() {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::new(BUDGET);
         let (mut low, mut high) = (0, 0);
         for read in 0..64 {
             // Two threads of the kernel swap neighbouring reads.
@@ -152,8 +161,30 @@ mod tests {
     }
 
     #[test]
+    fn many_streams_share_the_budget() {
+        let mut cursors = Cursors::new(BUDGET);
+        for read in 0..200 {
+            for stream in 0..40 {
+                let range = cursors.read(file(stream), read * 128 * K, 128 * K, SIZE);
+                let far = range.map_or(0, |range| range.to - (read + 1) * 128 * K);
+                assert!(far <= if read < 2 { BUDGET } else { BUDGET / 40 }, "{read} {stream}");
+            }
+        }
+        // Streams that end make room again.
+        for stream in 1..40 {
+            cursors.read(file(stream), 200 * 128 * K, 128 * K, 201 * 128 * K);
+        }
+        let mut far = 0;
+        for read in 200..400 {
+            let range = cursors.read(file(0), read * 128 * K, 128 * K, SIZE);
+            far = far.max(range.map_or(0, |range| range.to - (read + 1) * 128 * K));
+        }
+        assert_eq!(far, WINDOW_MAX);
+    }
+
+    #[test]
     fn the_end_of_a_file_and_a_refusal_are_minded() {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::new(BUDGET);
         let size = 300 * K;
         cursors.read(file(1), 0, 100 * K, size);
         assert_eq!(cursors.read(file(1), 100 * K, 100 * K, size), Some(Ahead { from: 200 * K, to: size }));

@@ -1,0 +1,8 @@
+//! Tests of the whole reader on vaults written by hand (see [`crate::fixture`]).
+
+mod contents;
+mod damage;
+mod forwards;
+mod snapshots;
+mod trees;
+mod trust;

@@ -1,0 +1,102 @@
+//! The list of snapshots, and what it is rebuilt from.
+
+use crate::fixture::{Counting, TreeWriter, World, file, now};
+use backupengine_model::{NodeId, ReadFailure, TreeReader};
+use backupengine_store::BlobKey;
+use std::sync::Arc;
+
+#[test]
+fn a_list_is_one_call_and_then_answered_from_memory() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.push(TreeWriter::new([file("f", b"1")]));
+    }
+    let store = Arc::new(Counting::new(&world));
+    let vault = world.open(store.clone());
+    let before = store.count();
+    let list = vault.snapshots().unwrap();
+    assert_eq!((list.len(), store.count() - before), (5, 1));
+    assert!(list.is_sorted_by_key(|snapshot| snapshot.created));
+    assert_eq!((list[0].device_name.as_str(), list[0].tags[0].as_str()), ("laptop", "daily"));
+    // While the version stands only the version is asked.
+    assert!(Arc::ptr_eq(&vault.snapshots().unwrap(), &list));
+    assert_eq!(store.calls.lock().unwrap().last().unwrap(), "version");
+    let version = vault.version().unwrap();
+    let session = world.push(TreeWriter::new([file("g", b"2")]));
+    assert_ne!(vault.version().unwrap(), version);
+    assert_eq!(vault.snapshots().unwrap().last().unwrap().session, session);
+    // A new snapshot is also found by its number, before the list was asked again.
+    let newer = world.push(TreeWriter::new([file("h", b"3")]));
+    assert!(vault.lookup(NodeId::root(newer), b"h").unwrap().is_some());
+}
+
+#[test]
+fn a_label_that_does_not_open_or_was_cut_is_taken_from_the_root() {
+    let mut world = World::new();
+    let mut draft = world.draft(TreeWriter::new([file("f", b"1")]));
+    draft.label = Some(vec![7; 40]);
+    world.commit(draft);
+    let mut draft = world.draft(TreeWriter::new([file("f", b"1")]));
+    draft.record.sources = (0..99).map(|n| format!("/a/long/path/of/a/source/{n}").into_bytes()).collect();
+    world.commit(draft);
+    let list = world.vault().snapshots().unwrap();
+    assert_eq!(list[0].device_name, "laptop");
+    assert_eq!(list[1].sources.len(), 99);
+}
+
+#[test]
+fn a_ledger_that_does_not_read_is_replaced_by_the_roots() {
+    let mut world = World::new();
+    let sessions: Vec<_> = (0..3).map(|_| world.push(TreeWriter::new([file("f", b"1")]))).collect();
+    // A root that does not open is left out, and the others stay.
+    let mut broken = world.blob(BlobKey::Root(sessions[1]));
+    let at = broken.len() - 100;
+    broken[at] ^= 1;
+    let copy = world.copy();
+    copy.replace(BlobKey::Root(sessions[1]), broken);
+    let mut store = Counting::new(&copy);
+    store.ledger_damaged = true;
+    let vault = copy.open(Arc::new(store));
+    let list = vault.snapshots().unwrap();
+    let found: Vec<_> = list.iter().map(|snapshot| snapshot.session).collect();
+    assert_eq!(found, [sessions[0], sessions[2]]);
+    assert_eq!(list[0].sources, [b"/home/me"]);
+    assert!(vault.lookup(NodeId::root(sessions[2]), b"f").unwrap().is_some());
+    assert_eq!(vault.version().unwrap(), vault.version().unwrap());
+    assert!(Arc::ptr_eq(&vault.snapshots().unwrap(), &list));
+}
+
+#[test]
+fn a_snapshot_that_was_removed_is_told_apart_from_a_damaged_one() {
+    let mut world = World::new();
+    let first = world.push(TreeWriter::new([file("f", b"1")]));
+    let second = world.push(TreeWriter::new([file("f", b"1")]));
+    let mut store = Counting::new(&world);
+    store.rewrite = Some(|list| {
+        // What a later answer of the ledger leaves out; see below.
+        list.retain(|record| record.session.0 != 2 || list_is_young());
+    });
+    let vault = world.open(Arc::new(store));
+    YOUNG.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(vault.snapshots().unwrap().len(), 2);
+    YOUNG.store(false, std::sync::atomic::Ordering::Relaxed);
+    let third = world.push(TreeWriter::new([file("f", b"1")]));
+    assert_eq!(vault.snapshots().unwrap().len(), 2);
+    assert_eq!(vault.node(NodeId::root(second)).unwrap_err().failure, ReadFailure::Gone);
+    assert!(vault.node(NodeId::root(first)).is_ok() && vault.node(NodeId::root(third)).is_ok());
+}
+
+static YOUNG: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
+
+fn list_is_young() -> bool {
+    YOUNG.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[test]
+fn the_size_of_a_vault_is_the_stores_word() {
+    let mut world = World::new();
+    world.push(TreeWriter::new([file("f", b"1")]));
+    let size = world.vault().vault_size().unwrap();
+    assert_eq!(size, now(backupengine_store::LedgerReader::space(&world.store)).unwrap().0);
+    assert!(size > 0);
+}
