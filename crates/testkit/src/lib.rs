@@ -9,12 +9,14 @@
 //! **Where it is tested.** Beside the code.
 #![forbid(unsafe_code)]
 
+pub mod build;
 mod clock;
 pub mod conformance;
 pub mod faulty;
 mod now;
 pub mod oracle;
 pub mod recording;
+pub mod shown;
 mod strict;
 pub mod system;
 

@@ -35,6 +35,15 @@ impl Call {
     }
 }
 
+/// What went into a spool, whether it was put or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpoolSeen {
+    /// All bytes, front to back.
+    pub bytes: Vec<u8>,
+    /// Length of each single write.
+    pub writes: Vec<usize>,
+}
+
 /// A store that remembers every call, and what went into each spool if asked to. Clones share the memory.
 #[derive(Clone)]
 pub struct Recording {
@@ -46,7 +55,7 @@ pub struct Recording {
 #[derive(Default)]
 struct Seen {
     calls: Vec<Call>,
-    spools: Vec<Arc<Mutex<Vec<u8>>>>,
+    spools: Vec<Arc<Mutex<SpoolSeen>>>,
 }
 
 impl Recording {
@@ -76,7 +85,7 @@ impl Recording {
     }
 
     /// What went into each spool so far, in the order they were begun.
-    pub fn spools(&self) -> Vec<Vec<u8>> {
+    pub fn spools(&self) -> Vec<SpoolSeen> {
         let spools = self.seen().spools.clone();
         spools.iter().map(|spool| spool.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
@@ -113,10 +122,12 @@ impl BlobWriter for Recording {
         if !self.keep_spools {
             return Ok(spool);
         }
-        let kept = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::new(Mutex::new(SpoolSeen::default()));
         self.seen().spools.push(Arc::clone(&kept));
         Ok(spool.watched(move |bytes| {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.bytes.extend_from_slice(bytes);
+            kept.writes.push(bytes.len());
             Ok(())
         }))
     }
