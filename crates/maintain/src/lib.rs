@@ -1,1 +1,20 @@
+//! Looks after a vault: check now; retention, prune and repair later.
+//!
+//! **What it is.** [`check`]: reads what is stored, authenticates it, and lists everything that is not as it
+//! should be with the files it concerns.
+//!
+//! **What it may not do.** Speak HTTP, read sources, write or delete a blob by its own hand.
+//!
+//! **What always holds.** The first damage ends nothing: it is noted and the rest is looked at. Memory stays
+//! bounded by the number of packs and by fixed caches, not by files or bytes.
+//!
+//! **Where it is tested.** Beside the code; `tests/damage`.
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod check;
+mod stats;
+
+pub use check::finding::{AFFECTED_MAX, Affected, Finding, Object, Problem};
+pub use check::{CheckConfig, CheckError, CheckObserver, CheckReport, Phase, ReadData, check};
+pub use stats::CheckStats;

@@ -1,0 +1,238 @@
+//! Second step: every pack that live snapshots need, by trailer, commitment and footer.
+//!
+//! **What it is.** [`PackBook`]: what became of each pack, and where its frames begin and end.
+//! **What always holds.** A pack is looked at once; its list of frames is loaded again when it was pushed out
+//! of the cache.
+
+use super::data::load_footer;
+use super::finding::{Object, Problem, blob_of};
+use super::findings::{FindingNo, describe};
+use super::roots::Snapshots;
+use super::{CheckError, Checker, Phase};
+use backupengine_format::footer::Footer;
+use backupengine_format::pack::find_end;
+use backupengine_format::trailer::{TRAILER_LEN, Trailer};
+use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
+use backupengine_store::{ErrorKind, Range};
+use quick_cache::{Weighter, unsync};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Name of a pack.
+pub(super) type PackId = (SessionNo, u32);
+
+/// What became of a pack.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PackState {
+    /// Trailer and footer are good.
+    Whole(Place),
+    /// Frames may be readable, but their list is not.
+    NoFooter(PackRef),
+    /// Nothing in it can be read.
+    Lost(FindingNo),
+}
+
+/// A pack with a good trailer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) pack: PackRef,
+    pub(super) footer: FrameRef,
+    /// Bytes of the whole blob.
+    pub(super) size: u64,
+}
+
+/// A frame in the list of its pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Border {
+    pub(super) offset: u32,
+    pub(super) stored_len: u32,
+    pub(super) plain_len: u32,
+    pub(super) kind: FrameKind,
+}
+
+/// Bytes of lists of frames that are kept.
+const BORDERS: u64 = 24 << 20;
+
+#[derive(Clone)]
+struct BordersWeight;
+impl Weighter<PackId, Arc<[Border]>> for BordersWeight {
+    fn weight(&self, _: &PackId, borders: &Arc<[Border]>) -> u64 {
+        (size_of_val::<[Border]>(borders) + 96) as u64
+    }
+}
+
+/// What is known of packs.
+pub(super) struct PackBook {
+    states: HashMap<PackId, PackState>,
+    borders: unsync::Cache<PackId, Arc<[Border]>, BordersWeight>,
+}
+
+impl PackBook {
+    /// Packs whose frames can be listed, in order.
+    pub(super) fn whole(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = self
+            .states
+            .values()
+            .filter_map(|state| if let PackState::Whole(place) = state { Some(*place) } else { None })
+            .collect();
+        places.sort_unstable_by_key(|place| (place.pack.session, place.pack.number));
+        places
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn check_packs(&self, snapshots: &Snapshots) -> Result<PackBook, CheckError> {
+        let roots = snapshots.live.iter().map(|info| (info.session, PackRef::ROOT));
+        let packs = snapshots.needed.packs.iter();
+        let packs = packs.flat_map(|(session, numbers)| numbers.iter().map(|number| (*session, number)));
+        let ids: Vec<PackId> = packs.chain(roots).collect();
+        self.advance(Phase::Packs, |stats| stats.packs_total = ids.len() as u64)?;
+        let states = Mutex::new(HashMap::with_capacity(ids.len()));
+        self.in_parallel(&ids, |id| {
+            let state = match snapshots.listing.size(blob_of(id.0, id.1)) {
+                None => PackState::Lost(self.found(
+                    Object::Pack(id.0, id.1),
+                    Problem::Missing,
+                    "snapshots need it and it is not stored",
+                )),
+                Some(_) => self.check_pack(*id)?,
+            };
+            states.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, state);
+            self.advance(Phase::Packs, |stats| stats.packs += 1)
+        })?;
+        let states = states.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let borders = unsync::Cache::with_weighter(4096, BORDERS, BordersWeight);
+        Ok(PackBook { states, borders })
+    }
+
+    /// Reads trailer and footer of a pack.
+    fn check_pack(&self, id: PackId) -> Result<PackState, CheckError> {
+        let (session, number) = id;
+        let object = Object::Pack(session, number);
+        let lost = |problem, detail: String| Ok(PackState::Lost(self.found(object, problem, detail)));
+        let store = self.vault.store();
+        let suffix = (TRAILER_LEN as u64).next_multiple_of(store.grid().max(1));
+        let end = match self.vault.ask(store.get(blob_of(session, number), Range::Suffix(suffix))) {
+            Ok(end) => end,
+            // A blob of no bytes has no range to be read.
+            Err(error) if error.kind == ErrorKind::BadRange => {
+                return lost(Problem::Damaged, "it is empty".into());
+            }
+            Err(error) => return Ok(PackState::Lost(self.found_error(object, error.into())?)),
+        };
+        let Some(at) = end.bytes.len().checked_sub(TRAILER_LEN) else {
+            return lost(Problem::Damaged, "it is shorter than a trailer".into());
+        };
+        let trailer = match Trailer::decode(&end.bytes[at..]) {
+            Ok(trailer) => trailer,
+            Err(error) => return lost(Problem::Damaged, describe(&error)),
+        };
+        if (trailer.pack.session, trailer.pack.number) != id {
+            return lost(Problem::Misplaced, "another pack lies under this name".into());
+        }
+        let key = match self.vault.keyring().pack_key(&trailer.pack) {
+            Ok(key) => key,
+            Err(error) => return lost(Problem::Damaged, describe(&error)),
+        };
+        if key.check_commitment(&trailer.commitment).is_err() {
+            return lost(Problem::Damaged, "its key commitment is not that of this vault".into());
+        }
+        let no_footer = PackState::NoFooter(trailer.pack);
+        let footer_at = match find_end(&trailer, end.total) {
+            Ok((footer_at, _)) => footer_at,
+            Err(error) => {
+                self.found(Object::Footer(session, number), Problem::Damaged, describe(&error));
+                return Ok(no_footer);
+            }
+        };
+        let Ok(offset) = u32::try_from(footer_at) else { return Ok(no_footer) };
+        let footer = FrameRef { pack: trailer.pack, offset, stored_len: trailer.footer_len };
+        let place = Place { pack: trailer.pack, footer, size: end.total };
+        Ok(if load_footer(self, &place)?.is_some() { PackState::Whole(place) } else { no_footer })
+    }
+
+    /// Where a referenced frame stands in its pack's list, or which finding says that it cannot be read.
+    ///
+    /// `plain_len` is what its reference implies, where that says it exactly.
+    pub(super) fn locate(
+        &self,
+        book: &mut PackBook,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<u64>,
+    ) -> Result<Result<u32, FindingNo>, CheckError> {
+        let id = (at.pack.session, at.pack.number);
+        let object = Object::Frame { session: id.0, number: id.1, offset: at.offset };
+        let state = match book.states.get(&id) {
+            Some(state) => *state,
+            // Not in any reference set, which is found elsewhere; it still may be there.
+            None => {
+                let state = self.check_pack(id)?;
+                book.states.insert(id, state);
+                state
+            }
+        };
+        let pack = match state {
+            PackState::Lost(finding) => return Ok(Err(finding)),
+            PackState::Whole(place) => place.pack,
+            PackState::NoFooter(pack) => pack,
+        };
+        if pack != at.pack {
+            let detail = "its salt or epoch is not that of its references: it is another pack";
+            return Ok(Err(self.found(Object::Pack(id.0, id.1), Problem::Misplaced, detail)));
+        }
+        if let Some(finding) = self.findings().get(&object) {
+            return Ok(Err(finding));
+        }
+        let wanted = plain_len.and_then(|len| usize::try_from(len).ok());
+        let PackState::Whole(place) = state else { return self.open_instead(object, kind, at, wanted) };
+        let borders = match book.borders.get(&id) {
+            Some(borders) => Arc::clone(borders),
+            None => match load_footer(self, &place)? {
+                Some(footer) => {
+                    let borders = borders_of(&footer);
+                    book.borders.insert(id, Arc::clone(&borders));
+                    borders
+                }
+                None => return self.open_instead(object, kind, at, wanted),
+            },
+        };
+        let inconsistent = |detail: &str| Ok(Err(self.found(object, Problem::Inconsistent, detail)));
+        let Ok(found) = borders.binary_search_by_key(&at.offset, |border| border.offset) else {
+            return inconsistent("a reference leads here, where no frame begins");
+        };
+        let border = borders[found];
+        if (border.stored_len, border.kind) != (at.stored_len, kind) {
+            return inconsistent("a reference says another length or kind than the frame has");
+        }
+        if plain_len.is_some_and(|len| len != u64::from(border.plain_len)) {
+            return inconsistent("a reference says another length than the frame's bytes have");
+        }
+        Ok(Ok(border.plain_len))
+    }
+
+    /// Without a list of frames only opening one tells whether it is there.
+    fn open_instead(
+        &self,
+        object: Object,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<usize>,
+    ) -> Result<Result<u32, FindingNo>, CheckError> {
+        match self.vault.frame(kind, at, plain_len) {
+            Ok(bytes) => Ok(Ok(bytes.len() as u32)),
+            Err(error) => Ok(Err(self.found_error(object, error)?)),
+        }
+    }
+}
+
+fn borders_of(footer: &Footer) -> Arc<[Border]> {
+    let mut offset = 0;
+    let place = |frame: &backupengine_format::footer::FooterFrame| {
+        let border =
+            Border { offset, stored_len: frame.stored_len, plain_len: frame.plain_len, kind: frame.kind };
+        offset += frame.stored_len;
+        border
+    };
+    footer.frames.iter().map(place).collect()
+}
