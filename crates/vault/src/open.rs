@@ -14,7 +14,7 @@ use crate::stats::count;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_model::{FrameKind, FrameRef, PackRef};
 use backupengine_seal::{Keyring, PackKey, TAG_LEN};
-use backupengine_store::{BlobKey, Got};
+use backupengine_store::{BlobKey, ErrorKind, Got};
 use bytes::{Bytes, BytesMut};
 use quick_cache::sync::Cache;
 use std::sync::Arc;
@@ -155,13 +155,13 @@ impl Pack {
     }
 }
 
-/// A blob that is not there is damage, with the store's words as cause.
+/// A blob that is not there, or ends before the frame, is damage, with the store's words as cause.
 fn missing(blob: BlobKey, offset: u64, error: VaultError) -> VaultError {
-    match error {
-        VaultError::Store(cause) if VaultError::Store(cause.clone()).is_missing() => {
-            VaultError::damaged_by(blob, offset, "the blob is missing", cause)
-        }
-        error => error,
+    let VaultError::Store(cause) = error else { return error };
+    match cause.kind {
+        ErrorKind::NotFound => VaultError::damaged_by(blob, offset, "the blob is missing", cause),
+        ErrorKind::BadRange => VaultError::damaged_by(blob, offset, "the blob ends too early", cause),
+        _ => cause.into(),
     }
 }
 

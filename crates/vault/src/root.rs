@@ -9,7 +9,7 @@ use crate::VaultError;
 use crate::codec::{self, Wiped};
 use crate::fetch::cut;
 use crate::open::{Opener, checked_key, unseal};
-use backupengine_format::root::RootRecord;
+use backupengine_format::root::{RootRecord, signed_bytes};
 use backupengine_format::trailer::TRAILER_LEN;
 use backupengine_format::{limits, pack};
 use backupengine_model::ledger::SnapshotRecord;
@@ -66,9 +66,10 @@ pub(crate) fn load(opener: &Opener, session: SessionNo, head_len: Option<u32>) -
     if (record.vault, record.session) != (keyring.vault(), session) {
         return Err(VaultError::damaged(blob, head_at, "the root record belongs to another snapshot"));
     }
-    let unsigned = record.encode_unsigned();
+    let signed = signed_bytes(&plain)
+        .map_err(|error| VaultError::damaged_by(blob, head_at, "the root record does not decode", error))?;
     let (root_public, certificate) = (keyring.root_public(), record.certificate.as_slice());
-    let signer = verify_root_signature(record.vault, root_public, certificate, &record.signature, &unsigned)
+    let signer = verify_root_signature(record.vault, root_public, certificate, &record.signature, &signed)
         .map_err(|source| VaultError::Untrusted { session, source })?;
     if signer != record.device {
         return Err(VaultError::damaged(blob, head_at, "the root record was signed by another device"));

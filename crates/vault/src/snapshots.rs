@@ -45,10 +45,10 @@ impl Snapshots {
     /// The list now: from memory while the ledger's version stands.
     pub(crate) fn list(&self) -> Result<Listed, VaultError> {
         let mut state = self.lock();
-        if let Some(listed) = &state.listed {
-            if self.version()? == listed.version {
-                return Ok(listed.clone());
-            }
+        if let Some(listed) = &state.listed
+            && self.version()? == listed.version
+        {
+            return Ok(listed.clone());
         }
         self.refresh(&mut state)
     }

@@ -9,7 +9,10 @@ use backupengine_store::{BlobKey, StoreError};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-struct Moved(HashMap<(SessionNo, u32), Vec<(SessionNo, u32)>>);
+/// Packs to the relocation packs that hold their frames.
+type Map = HashMap<(SessionNo, u32), Vec<(SessionNo, u32)>>;
+
+struct Moved(Map);
 
 impl Relocations for Moved {
     fn moved(&self, session: SessionNo, number: u32) -> Result<Vec<(SessionNo, u32)>, StoreError> {
@@ -117,8 +120,8 @@ fn what_is_in_no_table_is_damage() {
 #[test]
 fn a_pack_that_moves_while_it_is_read_is_followed() {
     let (mut world, session, _) = world();
-    let shared = Arc::new(Mutex::new(HashMap::new()));
-    struct Later(Arc<Mutex<HashMap<(SessionNo, u32), Vec<(SessionNo, u32)>>>>);
+    let shared = Arc::new(Mutex::new(Map::new()));
+    struct Later(Arc<Mutex<Map>>);
     impl Relocations for Later {
         fn moved(&self, session: SessionNo, number: u32) -> Result<Vec<(SessionNo, u32)>, StoreError> {
             Ok(self.0.lock().unwrap().get(&(session, number)).cloned().unwrap_or_default())

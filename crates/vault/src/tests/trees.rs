@@ -175,6 +175,21 @@ fn leaves_stream_in_key_order() {
 }
 
 #[test]
+fn leaves_stream_from_any_key_on() {
+    let (vault, session) = snapshot(TreeWriter::new(nodes()));
+    let mut keys: Vec<_> = nodes().iter().map(LeafEntry::key).collect();
+    keys.sort();
+    for (n, key) in keys.iter().enumerate() {
+        let leaves = vault.leaves_from(session, key).unwrap().map(Result::unwrap);
+        let rest: Vec<_> = leaves.flat_map(|leaf| leaf.page.entries.clone()).map(|e| e.key()).collect();
+        assert_eq!(rest, keys[keys.len() - rest.len()..]);
+        // At most the one leaf that holds the key comes before it.
+        let before = rest.len() - (keys.len() - n);
+        assert!(before < 4, "{before}");
+    }
+}
+
+#[test]
 fn an_empty_snapshot_is_an_empty_directory() {
     let (vault, session) = snapshot(TreeWriter::new([]));
     let root = NodeId::root(session);
@@ -186,7 +201,7 @@ fn an_empty_snapshot_is_an_empty_directory() {
 
 /// Calls to the store from nothing to the first listing of the newest snapshot.
 fn calls_to_first_listing(world: &World) -> Vec<String> {
-    let store = Arc::new(Counting::new(&world));
+    let store = Arc::new(Counting::new(world));
     let vault = world.open(store.clone());
     let newest = vault.snapshots().unwrap().last().unwrap().session;
     let slots = all(&vault, NodeId::root(newest));

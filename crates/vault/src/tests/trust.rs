@@ -11,7 +11,7 @@ use backupengine_store::{BlobKey, EnvelopeId, MemoryStore};
 use std::sync::Arc;
 
 fn locked(world: &World) -> Locked {
-    Locked::open(Arc::new(Counting::new(&world))).unwrap()
+    Locked::open(Arc::new(Counting::new(world))).unwrap()
 }
 
 fn envelope(world: &World, number: u8, secret: &UnlockSecret<'_>) -> Vec<u8> {
@@ -131,19 +131,13 @@ fn a_ledger_that_contradicts_a_root_is_refused() {
         assert!(matches!(vault.root(session), Err(VaultError::Contradiction { .. })));
     }
     // A wrong length only costs a second call.
-    for change in [(|list: &mut Vec<_>| short(list)) as fn(&mut Vec<_>), long] {
+    let wrong_lengths: [fn(&mut Vec<backupengine_model::ledger::SnapshotRecord>); 2] =
+        [|list| list[0].head_len = 3, |list| list[0].head_len = u32::MAX];
+    for change in wrong_lengths {
         let mut store = Counting::new(&world);
         store.rewrite = Some(change);
         assert!(world.open(Arc::new(store)).root(session).is_ok());
     }
-}
-
-fn short(list: &mut [backupengine_model::ledger::SnapshotRecord]) {
-    list[0].head_len = 3;
-}
-
-fn long(list: &mut Vec<backupengine_model::ledger::SnapshotRecord>) {
-    list[0].head_len = u32::MAX;
 }
 
 fn push(world: &mut World, change: impl FnOnce(&mut backupengine_format::root::RootRecord)) -> SessionNo {
