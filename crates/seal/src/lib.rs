@@ -31,5 +31,6 @@ pub use frame::{OpenFailed, PackKey, TAG_LEN};
 pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};
 pub use keyring::{Keyring, UnknownEpoch};
 pub use wrap::{
-    EnvelopeKind, KdfParams, Opened, UnlockSecret, WrapError, envelope_kind, open_envelope, seal_envelope,
+    EnvelopeKind, KdfParams, Opened, UnlockSecret, WrapError, envelope_kind, envelope_vault, open_envelope,
+    seal_envelope,
 };

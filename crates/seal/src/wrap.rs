@@ -198,6 +198,14 @@ pub fn envelope_kind(envelope: &[u8]) -> Result<EnvelopeKind, WrapError> {
     Parts::decode(envelope).map(|parts| parts.header.kind)
 }
 
+/// Which vault an envelope says it is for, without opening it.
+///
+/// # Errors
+/// As [`envelope_kind`].
+pub fn envelope_vault(envelope: &[u8]) -> Result<VaultId, WrapError> {
+    Parts::decode(envelope).map(|parts| parts.header.vault)
+}
+
 /// Opens an envelope: version, checksum and KDF range first, then commitment, then the seal.
 ///
 /// # Errors

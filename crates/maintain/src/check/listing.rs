@@ -5,7 +5,7 @@ use super::findings::describe;
 use super::{CheckError, Checker, Phase};
 use backupengine_model::SessionNo;
 use backupengine_model::ledger::{SessionRecord, SessionState, SnapshotRecord};
-use backupengine_seal::{EnvelopeKind, envelope_kind};
+use backupengine_seal::{EnvelopeKind, envelope_kind, envelope_vault};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, Range, StoreError};
 use backupengine_vault::VaultError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,15 +110,21 @@ impl Checker<'_> {
             let BlobKey::Envelope(id) = key else { continue };
             self.advance(Phase::Roots, |stats| stats.envelopes += 1)?;
             match self.vault.ask(store.get(key, Range::Whole)) {
-                Ok(got) => match envelope_kind(&got.bytes) {
-                    Ok(kind) => {
-                        by_passphrase |= kind == EnvelopeKind::Passphrase;
-                        by_code |= kind == EnvelopeKind::Recovery;
+                Ok(got) => {
+                    match envelope_kind(&got.bytes).and_then(|kind| Ok((kind, envelope_vault(&got.bytes)?))) {
+                        Ok((_, vault)) if vault != self.vault.keyring().vault() => {
+                            let detail = "it is an envelope of another vault";
+                            self.found(Object::Envelope(id), Problem::Misplaced, detail);
+                        }
+                        Ok((kind, _)) => {
+                            by_passphrase |= kind == EnvelopeKind::Passphrase;
+                            by_code |= kind == EnvelopeKind::Recovery;
+                        }
+                        Err(error) => {
+                            self.found(Object::Envelope(id), Problem::Damaged, describe(&error));
+                        }
                     }
-                    Err(error) => {
-                        self.found(Object::Envelope(id), Problem::Damaged, describe(&error));
-                    }
-                },
+                }
                 Err(error) => {
                     self.found_error(Object::Envelope(id), error.into())?;
                 }

@@ -23,6 +23,7 @@ fn each_kind_opens_with_its_secret_and_no_other() {
         let envelope =
             seal_envelope(&keyring(), Some(&root_key()), &secret, KdfParams::FLOOR, [5; 44]).unwrap();
         assert_eq!(envelope_kind(&envelope), Ok(secret.kind()));
+        assert_eq!(envelope_vault(&envelope), Ok(keyring().vault()));
         let opened = open_envelope(&envelope, &secret).unwrap();
         assert!(same_keys(&opened.keyring, &keyring()));
         // The root key rests under the recovery code alone.
