@@ -1,0 +1,38 @@
+//! One file per command. Each takes what the wire puts together and prints what came of it.
+//!
+//! **What it may not do.** Write anywhere but stdout (results) and stderr (messages).
+//! **What always holds.** The outcome says whether all was done; a failure says why not.
+//! **Where it is tested.** `tests/cli`, a folder of cases.
+
+mod cat;
+mod completions;
+mod init;
+mod ls;
+mod push;
+mod snapshots;
+mod status;
+mod unmount;
+mod version;
+
+use crate::args::Command;
+use crate::error::{Failure, Outcome};
+use crate::wire::Wire;
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever keeps it from doing what it was asked.
+pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
+    match command {
+        Command::Init(args) => init::run(wire, &args),
+        Command::Push(args) => push::run(wire, &args),
+        Command::Unmount(args) => unmount::run(wire, &args),
+        Command::Snapshots(args) => snapshots::run(wire, &args),
+        Command::Ls(args) => ls::run(wire, &args),
+        Command::Cat(args) => cat::run(wire, &args),
+        Command::Status => status::run(wire),
+        Command::Completions(args) => completions::run(&args),
+        Command::Version => version::run(wire),
+        _ => Err(Failure::usage("not there yet")),
+    }
+}

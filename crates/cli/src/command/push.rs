@@ -1,0 +1,250 @@
+//! `push`: backs up into a new snapshot.
+use crate::args::Push;
+use crate::error::{Failure, Outcome};
+use crate::keychain::random;
+use crate::output::{self, count, grouped, size, tell};
+use crate::progress::Bar;
+use crate::time;
+use crate::wire::{MEMORY, Opened, Wire};
+use backupengine_model::TreeReader;
+use backupengine_push::{Device, Observer, PushConfig, PushReport, PushStats};
+use backupengine_seal::{Certificate, DeviceKey, Role};
+use backupengine_source::{Notice, NoticeKind, WalkConfig, own_mounts};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::time::Instant;
+
+/// Pushes and prints what came of it; the snapshot's id last.
+///
+/// # Errors
+/// Whatever keeps a snapshot from being made.
+pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
+    let begun = Instant::now();
+    let created = args.time.as_deref().map_or_else(|| Ok(time::now()), time::parse_time)?;
+    let excludes = excludes(args)?;
+    let mut opened = wire.open(MEMORY)?;
+    let walk = walk_config(wire, args, &opened, excludes)?;
+    if !args.dry_run {
+        wire.device(&mut opened)?;
+    }
+    let device_name = wire.device_name(args.device_name.as_deref());
+    let watch = Watch {
+        bar: Bar::start(&wire.global, expected_files(&opened, &device_name)),
+        json: wire.global.json,
+        begun,
+    };
+    let config = PushConfig {
+        walk,
+        device_name,
+        tags: args.tags.clone(),
+        created,
+        state: wire.places.cache.join(opened.vault.keyring().vault().to_string()).join("push"),
+        dry_run: args.dry_run,
+        threads: 0,
+        level: 3,
+    };
+    let device = pushing_device(&opened)?;
+    let done =
+        backupengine_push::push(&opened.vault, opened.writable(), &device, config, &fill, &wire.stop, &watch);
+    drop(watch);
+    let report = done?;
+    if !args.dry_run {
+        wire.raise_floor(&opened.vault)?;
+    }
+    print(wire, &report, begun)?;
+    Ok(if report.stats.errors > 0 { Outcome::Partial } else { Outcome::Done })
+}
+
+/// Who signs. A dry run on a device that is none of the vault's looks as one that never pushed; nothing is
+/// signed then.
+fn pushing_device(opened: &Opened) -> Result<Device, Failure> {
+    if let Some(device) = &opened.device {
+        return Ok(Device { key: device.signing_key(), certificate: device.certificate.clone() });
+    }
+    let key = DeviceKey::from_seed(random()?);
+    let certificate = Certificate {
+        vault: opened.vault.keyring().vault(),
+        device_public: key.public(),
+        role: Role::Reader,
+        issued_secs: 0,
+        signature: [0; 64],
+    };
+    Ok(Device { key, certificate })
+}
+
+/// Random bytes. A key from bytes that are not random would give the vault away, so there is no going on.
+fn fill(bytes: &mut [u8]) {
+    if getrandom::fill(bytes).is_err() {
+        tracing::error!("the system gives no randomness");
+        std::process::abort();
+    }
+}
+
+fn excludes(args: &Push) -> Result<Vec<String>, Failure> {
+    let mut patterns = Vec::new();
+    for path in &args.exclude_files {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, e))?;
+        patterns
+            .extend(text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')).map(str::to_owned));
+    }
+    // The last that matches wins, so what was typed wins over what stands in files.
+    patterns.extend(args.excludes.iter().cloned());
+    Ok(patterns)
+}
+
+fn walk_config(
+    wire: &Wire,
+    args: &Push,
+    opened: &Opened,
+    excludes: Vec<String>,
+) -> Result<WalkConfig, Failure> {
+    let vault = opened.store.folder();
+    let mounts = own_mounts().map_err(|e| Failure::io("read", Path::new("the list of mounts"), e))?;
+    for path in &args.paths {
+        refuse_inside(path, vault, "the vault itself")?;
+        for mount in &mounts {
+            refuse_inside(path, &mount.path, "a mounted vault")?;
+        }
+        let is_link = path.symlink_metadata().is_ok_and(|m| m.is_symlink());
+        if is_link && !path.as_os_str().as_encoded_bytes().ends_with(b"/") && path.is_dir() {
+            let shown = output::shown_path(path);
+            tell(format!("{shown} is a link and is stored as one; write {shown}/ for what it leads to."));
+        }
+    }
+    Ok(WalkConfig {
+        roots: args.paths.clone(),
+        excludes,
+        exclude_caches: args.exclude_caches,
+        gitignore: args.gitignore,
+        one_file_system: args.one_file_system,
+        skip: vec![vault.to_owned(), wire.places.state.clone(), wire.places.cache.clone()],
+        skip_devices: mounts.iter().map(|mount| mount.device).collect(),
+        threads: 0,
+    })
+}
+
+/// A backup of the backup would grow with every push.
+fn refuse_inside(path: &Path, place: &Path, what: &str) -> Result<(), Failure> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A dead mount cannot be asked for its real path; its own name is real already.
+    if real(path).starts_with(place) || real(path).starts_with(real(place)) {
+        return Err(Failure::usage(format!("{} lies in {what}", path.display()))
+            .hint("push the folder you want to keep, not its backup"));
+    }
+    Ok(())
+}
+
+/// How many names the newest snapshot of this device holds: about what this one will.
+fn expected_files(opened: &Opened, device_name: &str) -> Option<u64> {
+    let list = opened.vault.list().ok()?;
+    let last = list.iter().rev().find(|snapshot| snapshot.device_name == device_name)?;
+    let totals = opened.vault.totals(last.session).ok()?;
+    Some(totals.files + totals.directories).filter(|files| *files > 0)
+}
+
+/// Shows how far it is.
+struct Watch {
+    bar: Bar,
+    json: bool,
+    begun: Instant,
+}
+
+impl Observer for Watch {
+    fn progress(&self, stats: &PushStats, current: &Path) {
+        let names = stats.files_new + stats.files_changed + stats.files_unmodified + stats.directories;
+        if self.json {
+            let mut object = figures(stats, self.begun);
+            object.insert("type".into(), "progress".into());
+            output::put_path(&mut object, "current", current.as_os_str().as_encoded_bytes());
+            // Whoever reads may go away; the push goes on.
+            drop(output::json(&object.into()));
+            return;
+        }
+        let rate = stats.bytes_read as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let text = format!(
+            "{}, {} read ({}/s), {} stored",
+            count(names, "name", "names"),
+            size(stats.bytes_read),
+            size(rate as u64),
+            size(stats.bytes_stored),
+        );
+        self.bar.update(names, text);
+    }
+
+    fn notice(&self, notice: &Notice) {
+        if self.json {
+            let mut object = Map::new();
+            object.insert("type".into(), "notice".into());
+            object.insert("kind".into(), kind_name(notice.kind).into());
+            output::put_path(&mut object, "path", notice.path.as_os_str().as_encoded_bytes());
+            object.insert("message".into(), notice.message.clone().into());
+            drop(output::json(&object.into()));
+        }
+    }
+}
+
+fn kind_name(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::Unreadable => "unreadable",
+        NoticeKind::Vanished => "vanished",
+        NoticeKind::Torn => "torn",
+        NoticeKind::Skipped => "skipped",
+        NoticeKind::Excluded => "excluded",
+    }
+}
+
+fn figures(stats: &PushStats, begun: Instant) -> Map<String, Value> {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: u64| drop(object.insert(name.to_owned(), value.into()));
+    put("files_new", stats.files_new);
+    put("files_changed", stats.files_changed);
+    put("files_unmodified", stats.files_unmodified);
+    put("directories", stats.directories);
+    put("bytes_read", stats.bytes_read);
+    put("bytes_new", stats.bytes_new);
+    put("bytes_stored", stats.bytes_stored);
+    put("chunks_new", stats.chunks_new);
+    put("chunks_reused", stats.chunks_reused);
+    put("errors", stats.errors);
+    put("skipped", stats.skipped);
+    put("excluded", stats.excluded);
+    object.insert("seconds".into(), json!((begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0));
+    object
+}
+
+fn print(wire: &Wire, report: &PushReport, begun: Instant) -> Result<(), Failure> {
+    let stats = &report.stats;
+    let id = report.snapshot.map(|(_, id)| id.to_string());
+    if wire.global.json {
+        let mut object = figures(stats, begun);
+        object.insert("type".into(), "summary".into());
+        object.insert("dry_run".into(), id.is_none().into());
+        object.insert("snapshot".into(), id.into());
+        return output::json(&object.into());
+    }
+    for notice in &report.notices {
+        if notice.kind == NoticeKind::Unreadable || !wire.global.quiet {
+            let path = output::shown_path(&notice.path);
+            tell(format!("{}: {path}: {}", kind_name(notice.kind), output::shown(notice.message.as_bytes())));
+        }
+    }
+    if !wire.global.quiet {
+        let (new, changed, same) = (stats.files_new, stats.files_changed, stats.files_unmodified);
+        let (new, changed, same) = (grouped(new), grouped(changed), grouped(same));
+        let folders = count(stats.directories, "folder", "folders");
+        output::line(format!("files   {new} new, {changed} changed, {same} unmodified, in {folders}"))?;
+        output::line(format!("read    {}, of which {} new", size(stats.bytes_read), size(stats.bytes_new)))?;
+        let (new, reused) = (grouped(stats.chunks_new), grouped(stats.chunks_reused));
+        output::line(format!("stored  {} ({new} chunks new, {reused} reused)", size(stats.bytes_stored)))?;
+        output::line(format!("time    {:.2} s", begun.elapsed().as_secs_f64()))?;
+    }
+    if stats.errors > 0 {
+        let what = count(stats.errors, "file or folder", "files or folders");
+        tell(format!("{what} could not be read; the snapshot holds everything else."));
+    }
+    match id {
+        Some(id) if wire.global.quiet => output::line(id),
+        Some(id) => output::line(format!("snapshot {id}")),
+        None => output::line("nothing was stored: this was a dry run"),
+    }
+}

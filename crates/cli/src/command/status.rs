@@ -1,0 +1,107 @@
+//! `status`: vault, device, last push, mounts, room, and anything wrong, in one screen.
+use crate::error::{Failure, Outcome};
+use crate::keychain::{self, Device};
+use crate::output::{self, count, shown_path, size};
+use crate::time;
+use crate::wire::{MEMORY, Opened, Wire, answer};
+use crate::{mounts, wire};
+use backupengine_model::SnapshotInfo;
+use backupengine_store::LedgerReader;
+use serde_json::{Map, Value, json};
+
+/// Prints it. What is wrong is listed, and makes the outcome partial; only a vault that does not open is a
+/// failure.
+///
+/// # Errors
+/// When no vault is known or it does not open.
+pub(crate) fn run(wire: &Wire) -> Result<Outcome, Failure> {
+    let opened = wire.open(MEMORY)?;
+    let list = opened.vault.list()?;
+    let mut wrong: Vec<String> = Vec::new();
+    let (used, free) =
+        answer::<_, backupengine_store::StoreError>(opened.store.space()).unwrap_or_else(|failure| {
+            wrong.push(failure.message());
+            (0, None)
+        });
+    let mounted = mounts::mounted()?;
+    for mount in &mounted {
+        // A mount whose process died answers with an error at once.
+        if std::fs::symlink_metadata(&mount.path).is_err() {
+            wrong.push(format!(
+                "the mount {} does not answer: backupengine unmount it",
+                shown_path(&mount.path)
+            ));
+        }
+    }
+    let mine = opened.device.as_ref().map(Device::id);
+    let last = list.iter().rev().find(|s| mine == Some(s.device));
+    let screen = Screen { wire, opened: &opened, list: &list, last, used, free, mounted, wrong };
+    if wire.global.json {
+        output::json(&screen.object().into())?
+    } else {
+        screen.print()?
+    }
+    Ok(if screen.wrong.is_empty() { Outcome::Done } else { Outcome::Partial })
+}
+
+struct Screen<'a> {
+    wire: &'a wire::Wire,
+    opened: &'a Opened,
+    list: &'a [SnapshotInfo],
+    last: Option<&'a SnapshotInfo>,
+    used: u64,
+    free: Option<u64>,
+    mounted: Vec<backupengine_source::OwnMount>,
+    wrong: Vec<String>,
+}
+
+impl Screen<'_> {
+    fn object(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("vault".into(), self.opened.vault.keyring().vault().to_string().into());
+        output::put_path(&mut object, "path", self.opened.store.folder().as_os_str().as_encoded_bytes());
+        object.insert("snapshots".into(), self.list.len().into());
+        object.insert("newest".into(), self.list.last().map(|s| time::rfc3339(s.created)).into());
+        object.insert("bytes_stored".into(), self.used.into());
+        object.insert("bytes_free".into(), self.free.into());
+        object.insert("device_name".into(), self.wire.device_name(None).into());
+        let device = self.opened.device.as_ref().map(|d| d.id().to_string());
+        object.insert("device_id".into(), device.into());
+        object.insert("last_push".into(), self.last.map(|s| time::rfc3339(s.created)).into());
+        let mounts: Vec<String> =
+            self.mounted.iter().map(|m| m.path.to_string_lossy().into_owned()).collect();
+        object.insert("mounts".into(), json!(mounts));
+        object.insert("wrong".into(), json!(self.wrong));
+        object
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        let vault = self.opened.vault.keyring().vault();
+        output::line(format!("vault      {}", shown_path(self.opened.store.folder())))?;
+        output::line(format!("           id {vault}"))?;
+        let free = self.free.map_or_else(String::new, |free| format!(", {} free there", size(free)));
+        output::line(format!("stored     {}{free}", size(self.used)))?;
+        let newest =
+            self.list.last().map_or_else(String::new, |s| format!(", newest of {}", time::local(s.created)));
+        let snapshots = count(self.list.len() as u64, "snapshot", "snapshots");
+        output::line(format!("holds      {snapshots}{newest}"))?;
+        let device = match &self.opened.device {
+            Some(device) => format!("id {}", device.id()),
+            None => "not one of the vault's yet: its first push asks for the recovery code".to_owned(),
+        };
+        output::line(format!("device     {}, {device}", self.wire.device_name(None)))?;
+        if let (Some(_), true) = (&self.opened.device, self.wire.global.verbose > 0) {
+            let path = keychain::path(&self.wire.places.state, vault);
+            output::line(format!("           its key is in {}", shown_path(&path)))?;
+        }
+        let last = self.last.map_or_else(|| "never".to_owned(), |s| time::local(s.created));
+        output::line(format!("last push  {last}"))?;
+        for mount in &self.mounted {
+            output::line(format!("mounted    {}", shown_path(&mount.path)))?;
+        }
+        for wrong in &self.wrong {
+            output::line(format!("wrong      {wrong}"))?;
+        }
+        Ok(())
+    }
+}

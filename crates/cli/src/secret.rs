@@ -1,0 +1,203 @@
+//! Where the passphrase and the recovery code come from: the terminal, a file, a command, the environment.
+//!
+//! **What it may not do.** Take a secret as an argument, or echo one.
+//! **What always holds.** What was given explicitly is used, never passed over for something else.
+//! **Where it is tested.** Below; `tests/cli` (sources, secrets absent from every output).
+
+use crate::args::Global;
+use crate::error::{Failure, Kind};
+use backupengine_seal::{Passphrase, RecoveryCode};
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes of a passphrase file that are read at most.
+const LONGEST: u64 = 64 * 1024;
+
+/// The passphrase that was given without being asked for, if any.
+///
+/// # Errors
+/// When its source cannot be read.
+pub(crate) fn given_passphrase(global: &Global) -> Result<Option<Zeroizing<String>>, Failure> {
+    if let Some(path) = &global.passphrase_file {
+        return read_file(path, "passphrase").map(Some);
+    }
+    if let Some(command) = &global.passphrase_command {
+        return run(command).map(Some);
+    }
+    Ok(std::env::var("BACKUPENGINE_PASSPHRASE").ok().map(Zeroizing::new))
+}
+
+/// The recovery code that was given without being asked for, if any.
+///
+/// # Errors
+/// When its source cannot be read or it is no recovery code.
+pub(crate) fn given_recovery_code(global: &Global) -> Result<Option<RecoveryCode>, Failure> {
+    let text = if let Some(path) = &global.recovery_code_file {
+        Some(read_file(path, "recovery code")?)
+    } else {
+        std::env::var("BACKUPENGINE_RECOVERY_CODE").ok().map(Zeroizing::new)
+    };
+    text.map(|text| parse_code(&text)).transpose()
+}
+
+/// Reads 24 words, wherever they were typed.
+///
+/// # Errors
+/// When they are no recovery code.
+pub(crate) fn parse_code(text: &str) -> Result<RecoveryCode, Failure> {
+    RecoveryCode::parse(text).map_err(|error| {
+        Failure::new(Kind::Denied, error).hint("the recovery code is the 24 words that `init` showed once")
+    })
+}
+
+/// Whether somebody is there to be asked.
+pub(crate) fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks without echo.
+///
+/// # Errors
+/// `Interrupted` on Ctrl-C; `otherwise` where nobody can be asked.
+pub(crate) fn ask(prompt: &str, otherwise: impl FnOnce() -> Failure) -> Result<Zeroizing<String>, Failure> {
+    if !can_ask() {
+        return Err(otherwise());
+    }
+    match rpassword::prompt_password(prompt) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(Failure::interrupted()),
+        Err(error) => Err(Failure::io("read", Path::new("the terminal"), error)),
+    }
+}
+
+/// Asks for the passphrase of an existing vault.
+///
+/// # Errors
+/// See [`ask`].
+pub(crate) fn ask_passphrase() -> Result<Passphrase, Failure> {
+    let mut text = ask("Passphrase: ", || {
+        Failure::new(
+            Kind::Denied,
+            "the vault needs its passphrase, and nobody is there to type it".to_owned(),
+        )
+        .hint("give it by --passphrase-file, --passphrase-command or BACKUPENGINE_PASSPHRASE")
+    })?;
+    Ok(Passphrase::new(std::mem::take(&mut text)))
+}
+
+/// A passphrase for a new vault: given, or asked for twice. Refused where it can be guessed, unless `weak`.
+///
+/// # Errors
+/// Bad usage where it is too weak or differs the second time.
+pub(crate) fn new_passphrase(global: &Global, weak: bool) -> Result<Passphrase, Failure> {
+    let refuse = |text: &str| match weakness(text) {
+        Some(why) if !weak => Err(Failure::usage(format!("the passphrase {why}"))
+            .hint("several random words make a good one; --allow-weak-passphrase takes this one")),
+        _ => Ok(()),
+    };
+    if let Some(mut text) = given_passphrase(global)? {
+        refuse(&text)?;
+        return Ok(Passphrase::new(std::mem::take(&mut text)));
+    }
+    let nobody = || {
+        Failure::usage("a new vault needs a passphrase, and nobody is there to type one")
+            .hint("give it by --passphrase-file, --passphrase-command or BACKUPENGINE_PASSPHRASE")
+    };
+    let mut first = ask("New passphrase (at least 12 characters): ", nobody)?;
+    refuse(&first)?;
+    let second = ask("The same again: ", nobody)?;
+    if *first != *second {
+        return Err(Failure::usage("the two passphrases differ").hint("nothing was made; start again"));
+    }
+    Ok(Passphrase::new(std::mem::take(&mut first)))
+}
+
+/// Why a passphrase is too easy to guess, if it is. Trivial on purpose: length does most of it.
+fn weakness(text: &str) -> Option<&'static str> {
+    let mut characters: Vec<char> = text.chars().collect();
+    if characters.len() < 12 {
+        return Some("is shorter than 12 characters");
+    }
+    characters.sort_unstable();
+    characters.dedup();
+    let few = characters.len() < 6;
+    characters.zeroize();
+    few.then_some("repeats a few characters only")
+}
+
+fn read_file(path: &Path, what: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(LONGEST).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text))
+    };
+    read.map_err(|e| Failure::io("read", path, e).while_doing(format!("the {what} was not read")))?;
+    cut_line_end(&mut text);
+    Ok(text)
+}
+
+fn run(command: &str) -> Result<Zeroizing<String>, Failure> {
+    let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let fail = |error: std::io::Error| {
+        Failure::new(Kind::Failed, error).while_doing("the passphrase command failed")
+    };
+    let done = Command::new(shell.0)
+        .args([shell.1, command])
+        .stdin(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(fail)?;
+    let output = Zeroizing::new(done.stdout);
+    if !done.status.success() {
+        return Err(Failure::new(Kind::Failed, format!("the passphrase command ended with {}", done.status))
+            .hint("it has to print the passphrase and exit with 0"));
+    }
+    let text = std::str::from_utf8(&output).map_err(|_| {
+        Failure::new(Kind::Failed, "the passphrase command printed something that is no text".to_owned())
+    })?;
+    let mut text = Zeroizing::new(text.to_owned());
+    cut_line_end(&mut text);
+    Ok(text)
+}
+
+/// A line end belongs to the file, not to the passphrase.
+fn cut_line_end(text: &mut String) {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_passphrases_are_known() {
+        assert!(weakness("short").is_some());
+        assert!(weakness("aaaaaaaaaaaaaaaaaaaa").is_some());
+        assert!(weakness("ababababababab").is_some());
+        assert_eq!(weakness("correct horse battery"), None);
+        assert_eq!(weakness("ünïcödé wörds"), None);
+    }
+
+    #[test]
+    fn one_line_end_is_cut() {
+        for (given, kept) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a ", "a "), ("", "")] {
+            let mut text = given.to_owned();
+            cut_line_end(&mut text);
+            assert_eq!(text, kept);
+        }
+    }
+
+    #[test]
+    fn a_command_gives_the_passphrase() {
+        assert_eq!(*run("printf 'a b c\\n'").unwrap(), "a b c");
+        assert_eq!(run("exit 3").unwrap_err().kind, Kind::Failed);
+    }
+}
