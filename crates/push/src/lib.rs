@@ -1,90 +1,100 @@
 //! The write pipeline: from a walk to a committed snapshot.
 //!
+//! **What it is.** One function, [`push`]. Values move forward through stages on threads of their own:
+//! `walk` (holds the source against the parent) → `reader` (reads, cuts, hashes, compresses) → `assemble`
+//! (decides what is new) → `packer` (lays out and seals) and `tree` (pages) → `finish` (root, commit).
+//!
 //! **What it may not do.** Speak HTTP, delete, decide about retention.
+//!
 //! **What always holds.** Packs and pages are stored before the root, the root before the commit; a broken-off
-//! push leaves at most unused blobs; no (key, nonce) pair is used twice.
+//! push leaves at most unused blobs; no (key, nonce) pair is used twice. Memory does not grow with the source:
+//! 32 MiB of file bytes are in flight, one page per level, one leaf of the parent per class. What does grow is
+//! small: about 100 bytes per index page and per inode whose other names are still to come.
+//!
+//! **Where it is tested.** Beside the code and in `tests.rs`; `tests/protocol`, `tests/oracle`, `tests/cli`.
+//!
+//! # Decisions
+//! 2026-11-24:
+//! - A file with more than one link is stored as the first of its names even if the walk meets no other: the
+//!   node is written before the others can be known. Readers treat it as a file of its own.
+//! - A push resumes the newest open session of its device, dedups against the footers of the packs that are
+//!   there and counts on from their numbers: no journal, the store is the truth. A session whose root is
+//!   stored is committed as it is. Only the push that holds the lock in the state folder does either.
+//! - The lowest index level is built per class, so that the directories' leaves need not be complete before
+//!   the others'. Small trees have one lowest page all the same.
+//! - Chunks go to the first of up to three open packs with room, so that full packs are exactly 32 MiB with
+//!   little filler and no chunk has to wait in memory. Below 8 MiB everything shares one pack.
+//! - Change times within 20 ms of now are waited out before a file is read, instead of being distrusted: the
+//!   next push then need not read it again, and no change within the same clock tick is missed.
+//! - A file that vanishes between listing and reading is a notice, no error.
 #![forbid(unsafe_code)]
 
-use backupengine_model::{SessionNo, SnapshotId, Timestamp};
-use backupengine_seal::{Certificate, DeviceKey};
-use backupengine_source::{Notice, WalkConfig};
+mod assemble;
+mod budget;
+mod bundle;
+mod config;
+mod dedup;
+mod error;
+mod extents;
+mod finish;
+mod flow;
+mod packer;
+mod pages;
+mod parent;
+mod plan;
+mod reader;
+mod run;
+mod sealer;
+mod session;
+mod shared;
+mod side_file;
+mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod waiting;
+mod walk;
+
+pub use config::{Device, PushConfig};
+pub use error::PushError;
+pub use stats::{Observer, PushStats};
+
+use backupengine_model::{SessionNo, SnapshotId};
+use backupengine_source::Notice;
 use backupengine_store::Writable;
 use backupengine_vault::Vault;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-/// What to push and how.
-pub struct PushConfig {
-    pub walk: WalkConfig,
-    pub device_name: String,
-    pub tags: Vec<String>,
-    /// When the push counts as begun (`--time`, else now).
-    pub created: Timestamp,
-    /// Folder for side files and the dedup index; all of it may be deleted at any time.
-    pub state: PathBuf,
-    /// Look, count, store nothing.
-    pub dry_run: bool,
-    /// Threads that read, hash and compress.
-    pub threads: usize,
-    /// zstd level, 3 by default.
-    pub level: i32,
-}
-/// Who pushes.
-pub struct Device {
-    pub key: DeviceKey,
-    pub certificate: Certificate,
-}
-/// Figures, current while it runs and final in the report. Field names are those of `--json`.
-#[derive(Clone, Debug, Default)]
-pub struct PushStats {
-    pub files_new: u64,
-    pub files_changed: u64,
-    pub files_unmodified: u64,
-    pub directories: u64,
-    pub bytes_read: u64,
-    pub bytes_new: u64,
-    pub bytes_stored: u64,
-    pub chunks_new: u64,
-    pub chunks_reused: u64,
-    pub errors: u64,
-    pub skipped: u64,
-    pub excluded: u64,
-}
-/// Told while it runs, from any thread; must not block.
-pub trait Observer: Send + Sync {
-    fn progress(&self, stats: &PushStats, current: &std::path::Path);
-    fn notice(&self, notice: &Notice);
-}
+/// Fills a buffer with fresh random bytes of the operating system.
+pub type Random<'a> = &'a (dyn Fn(&mut [u8]) + Sync);
+
 /// What came of it.
 #[derive(Debug)]
 pub struct PushReport {
     /// `None` after a dry run.
     pub snapshot: Option<(SessionNo, SnapshotId)>,
+    /// Final figures.
     pub stats: PushStats,
-    /// Unreadable, vanished, torn: each listed.
+    /// Unreadable, vanished, torn, skipped: each listed, by path.
     pub notices: Vec<Notice>,
 }
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PushError {
-    #[error("interrupted; what was stored stays usable, push again to go on")]
-    Interrupted,
-    #[error("the source could not be walked")]
-    Source(#[from] backupengine_source::SourceError),
-    #[error("the store refused")]
-    Store(#[from] backupengine_store::StoreError),
-    #[error("the vault could not be read")]
-    Vault(#[from] backupengine_vault::VaultError),
-}
+
 /// Pushes. `random` fills buffers with fresh random bytes; `stop` is polled and ends it with `Interrupted`.
+///
+/// # Errors
+/// See [`PushError`]. No snapshot exists then; what was stored is reused by the next push.
 pub fn push(
-    _vault: &Vault,
-    _store: Arc<dyn Writable>,
-    _device: &Device,
-    _config: PushConfig,
-    _random: &(dyn Fn(&mut [u8]) + Sync),
-    _stop: &std::sync::atomic::AtomicBool,
-    _observer: &dyn Observer,
+    vault: &Vault,
+    store: Arc<dyn Writable>,
+    device: &Device,
+    config: PushConfig,
+    random: Random<'_>,
+    stop: &AtomicBool,
+    observer: &dyn Observer,
 ) -> Result<PushReport, PushError> {
-    todo!()
+    let (store, config) = (&*store, &config);
+    let run = run::Run { vault, store, device, config, random, stop, observer };
+    if config.dry_run { run.dry() } else { run.push() }
 }

@@ -1,0 +1,55 @@
+//! Gathers small files that follow each other in the walk into one frame.
+//!
+//! May not look anything up, compress or place. What always holds: a frame's plaintext is at most 256 KiB; who
+//! put bytes in holds a slot that is set when the frame has its place. Tested below.
+use crate::packer::FrameSlot;
+use backupengine_format::footer::FooterContent;
+use backupengine_format::limits::DATA_FRAME_MAX;
+use backupengine_model::ContentId;
+
+/// A frame's worth of small files.
+#[derive(Default)]
+pub(crate) struct Bundle {
+    /// The bytes.
+    pub(crate) plain: Vec<u8>,
+    /// Where it will be.
+    pub(crate) slot: FrameSlot,
+    /// What the footer says of it.
+    pub(crate) contents: Vec<FooterContent>,
+}
+
+impl Bundle {
+    /// Whether `len` bytes more fit in.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.plain.len() + len <= DATA_FRAME_MAX
+    }
+
+    /// Appends a piece; says where it begins.
+    pub(crate) fn push(&mut self, bytes: &[u8], id: Option<ContentId>) -> u32 {
+        debug_assert!(self.has_room(bytes.len()));
+        let inner = self.plain.len() as u32;
+        if self.plain.is_empty() {
+            self.plain.reserve(DATA_FRAME_MAX);
+        }
+        self.plain.extend_from_slice(bytes);
+        if let Some(id) = id {
+            self.contents.push(FooterContent::Piece { id, inner, len: bytes.len() as u32 });
+        }
+        inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_lie_one_behind_the_other_up_to_the_limit() {
+        let mut bundle = Bundle::default();
+        let id = ContentId([1; 16]);
+        assert_eq!(bundle.push(b"abc", None), 0);
+        assert_eq!(bundle.push(&[7; 1000], Some(id)), 3);
+        assert_eq!(bundle.contents, [FooterContent::Piece { id, inner: 3, len: 1000 }]);
+        assert!(bundle.has_room(DATA_FRAME_MAX - 1003) && !bundle.has_room(DATA_FRAME_MAX - 1002));
+    }
+}

@@ -1,0 +1,58 @@
+//! What a push is told from outside, and the fixed numbers of its policy.
+//!
+//! May not read the environment or a clock. What always holds: the policy numbers are the writer's matter, no
+//! reader depends on them (format.md 6). Tested with the modules that use them.
+use backupengine_model::Timestamp;
+use backupengine_seal::{Certificate, DeviceKey};
+use backupengine_source::WalkConfig;
+use std::path::PathBuf;
+
+/// What to push and how.
+pub struct PushConfig {
+    /// What to walk and what to leave out.
+    pub walk: WalkConfig,
+    /// The name the device goes by in lists.
+    pub device_name: String,
+    /// Tags of the snapshot, in any order.
+    pub tags: Vec<String>,
+    /// When the push counts as begun (`--time`, else now).
+    pub created: Timestamp,
+    /// Folder for side files and the dedup index; all of it may be deleted at any time.
+    pub state: PathBuf,
+    /// Look, count, store nothing.
+    pub dry_run: bool,
+    /// Threads that hash and compress, 0 for one per core. Small files are read by some more, because a cold
+    /// disk answers many at once.
+    pub threads: usize,
+    /// zstd level, 3 by default.
+    pub level: i32,
+}
+
+/// Who pushes.
+pub struct Device {
+    /// Signs the root.
+    pub key: DeviceKey,
+    /// Says that the key may.
+    pub certificate: Certificate,
+}
+
+/// Longest file that shares a frame with others; longer ones are cut by content.
+pub(crate) const BUNDLED_MAX: u64 = 64 << 10;
+/// Longest file that one reader takes whole; longer ones are streamed.
+pub(crate) const WHOLE_MAX: u64 = 4 << 20;
+/// Smaller pieces are not looked up: the index entry would cost more than it saves.
+pub(crate) const DEDUP_MIN: usize = 512;
+/// Bytes of files between reading and packing, over all threads.
+pub(crate) const BYTES_IN_FLIGHT: u64 = 32 << 20;
+/// Threads that read at least: what a cold disk wants.
+pub(crate) const READERS_MIN: usize = 8;
+/// Extents a leaf holds for one file; more go to extent pages.
+pub(crate) const EXTENTS_IN_LEAF: usize = 1024;
+/// Rows of one extent page: 1 GiB of a file.
+pub(crate) const EXTENT_ROWS: usize = 4096;
+/// Below this many bytes a push fills one pack with everything; above, each lane has packs of its own.
+pub(crate) const SHARED_PACK_MAX: u64 = 8 << 20;
+/// Largest top page that is kept inside the root record.
+pub(crate) const INLINE_TOP_MAX: usize = 4 << 10;
+/// Largest listing of "/" that is kept inside the root record.
+pub(crate) const ROOT_LISTING_MAX: usize = 16 << 10;

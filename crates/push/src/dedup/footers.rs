@@ -1,0 +1,150 @@
+//! Reads the sealed end of stored packs: what the dedup index is rebuilt from.
+//!
+//! May not trust anything but sealed bytes: a footer counts only when trailer, commitment and seal hold. A
+//! pack that does not read is left out (its content is then stored again). Tested in `tests.rs` of the crate.
+use super::{Content, DedupKey, Place};
+use backupengine_format::footer::{Footer, FooterContent};
+use backupengine_format::pack::{codec, find_end};
+use backupengine_format::trailer::{TRAILER_LEN, Trailer};
+use backupengine_model::{FrameKind, PackRef, SessionNo};
+use backupengine_store::{BlobKey, BlobKind, ErrorKind, Got, Range, StoreError};
+use backupengine_vault::Vault;
+
+/// Most ends are shorter than this, so that one request brings them.
+const FIRST_LOOK: u64 = 64 << 10;
+/// What stands at the end of a pack is never larger opened.
+const OPENED_MAX: usize = 64 << 20;
+
+/// A pack as the store lists it.
+pub(crate) struct StoredPack {
+    pub(crate) number: u32,
+    pub(crate) size: u64,
+}
+
+/// The packs of a session that are in the store, by number.
+pub(crate) fn packs_of(vault: &Vault, session: SessionNo) -> Result<Vec<StoredPack>, StoreError> {
+    let listed = vault.ask(vault.store().list(BlobKind::PacksOf(session)))?;
+    let pack = |(key, size)| match key {
+        BlobKey::Pack(s, number) if s == session => Some(StoredPack { number, size }),
+        _ => None,
+    };
+    Ok(listed.into_iter().filter_map(pack).collect())
+}
+
+/// All that one pack holds, by its footer; nothing where it does not open.
+///
+/// # Errors
+/// When the store cannot be asked; a missing or damaged pack is no error.
+pub(crate) fn contents_of(
+    vault: &Vault,
+    session: SessionNo,
+    number: u32,
+) -> Result<Vec<(DedupKey, Place)>, StoreError> {
+    let key = BlobKey::Pack(session, number);
+    let found = match PackEnd::load(vault, key) {
+        Ok(Some(end)) => {
+            let footer_len = end.trailer.footer_len;
+            let opened = end.open(vault, FrameKind::Footer, end.footer_at, footer_len)?;
+            opened
+                .and_then(|plain| Footer::decode(&plain).ok())
+                .map(|footer| places(end.trailer.pack, &footer))
+        }
+        Ok(None) => None,
+        Err(error) if error.kind == ErrorKind::NotFound => Some(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    Ok(found.unwrap_or_else(|| {
+        tracing::warn!(%key, "the footer of a pack does not open; its content is not reused");
+        Vec::new()
+    }))
+}
+
+/// The end of a stored pack.
+pub(crate) struct PackEnd {
+    pub(crate) trailer: Trailer,
+    pub(crate) footer_at: u64,
+    pub(crate) head_at: u64,
+    key: BlobKey,
+    got: Got,
+}
+
+impl PackEnd {
+    /// Fetches it; `None` where what lies there is not this pack.
+    pub(crate) fn load(vault: &Vault, key: BlobKey) -> Result<Option<Self>, StoreError> {
+        let named = match key {
+            BlobKey::Pack(session, number) => (session, number),
+            BlobKey::Root(session) => (session, PackRef::ROOT),
+            BlobKey::Envelope(_) => return Ok(None),
+        };
+        let got = vault.ask(vault.store().get(key, Range::Suffix(FIRST_LOOK)))?;
+        let trailer = got.bytes.len().checked_sub(TRAILER_LEN).and_then(|at| {
+            let trailer = Trailer::decode(&got.bytes[at..]).ok()?;
+            ((trailer.pack.session, trailer.pack.number) == named).then_some(trailer)
+        });
+        let Some(trailer) = trailer else { return Ok(None) };
+        let Ok((footer_at, head_at)) = find_end(&trailer, got.total) else { return Ok(None) };
+        Ok(Some(Self { trailer, footer_at, head_at, key, got }))
+    }
+
+    /// Length of the whole pack.
+    pub(crate) fn total(&self) -> u64 {
+        self.got.total
+    }
+
+    /// Opens footer or head; `None` where a seal does not hold.
+    pub(crate) fn open(
+        &self,
+        vault: &Vault,
+        kind: FrameKind,
+        at: u64,
+        len: u32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut sealed = match at.checked_sub(self.got.offset) {
+            Some(from) => self.got.bytes[from as usize..from as usize + len as usize].to_vec(),
+            None => {
+                let range = Range::At { offset: at, len: len.into() };
+                vault.ask(vault.store().get(self.key, range))?.bytes.to_vec()
+            }
+        };
+        Ok((|| {
+            let pack_key = vault.keyring().pack_key(&self.trailer.pack).ok()?;
+            pack_key.check_commitment(&self.trailer.commitment).ok()?;
+            let len = pack_key.open(kind, u32::try_from(at).ok()?, &mut sealed).ok()?;
+            let (codec_byte, body) = sealed[..len].split_first()?;
+            match *codec_byte {
+                codec::RAW => Some(body.to_vec()),
+                codec::ZSTD => {
+                    let len = zstd::zstd_safe::get_frame_content_size(body).ok()??;
+                    let len = usize::try_from(len).ok().filter(|len| *len <= OPENED_MAX)?;
+                    zstd::bulk::decompress(body, len).ok()
+                }
+                _ => None,
+            }
+        })())
+    }
+}
+
+fn places(pack: PackRef, footer: &Footer) -> Vec<(DedupKey, Place)> {
+    let mut out = Vec::new();
+    let mut offset = 0u32;
+    for (index, frame) in footer.frames.iter().enumerate() {
+        for content in &frame.contents {
+            match *content {
+                FooterContent::Chunk { id, frames } => {
+                    let lens: Vec<u32> =
+                        footer.frames[index..].iter().take(frames as usize).map(|f| f.stored_len).collect();
+                    if lens.len() == frames as usize {
+                        let place = Place { pack, offset, content: Content::Chunk { lens } };
+                        out.push((DedupKey { id, piece: false }, place));
+                    }
+                }
+                FooterContent::Piece { id, inner, .. } => {
+                    let content = Content::Piece { stored_len: frame.stored_len, inner };
+                    out.push((DedupKey { id, piece: true }, Place { pack, offset, content }));
+                }
+            }
+        }
+        offset = offset.saturating_add(frame.stored_len);
+    }
+    out
+}

@@ -1,0 +1,374 @@
+//! The index as a whole: what this push stored, the segments, their coverage and their merging.
+//!
+//! What always holds: the manifest changes only after a commit or from committed sessions' footers; without
+//! the state lock nothing is written. Trouble with local files never ends a push.
+use super::footers;
+use super::manifest::{Listed, Manifest};
+use super::segment::{Segment, SegmentWriter};
+use super::{DedupKey, Place};
+use backupengine_model::ledger::{SessionRecord, SessionState};
+use backupengine_model::{SessionNo, VaultId};
+use backupengine_vault::Vault;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+/// Records of this push that are kept in memory before they go to a segment.
+const OWN_MAX: usize = 128 << 10;
+/// As many segments of one level become one of the next.
+const FAN_OUT: usize = 8;
+
+/// What a push asks and tells the index.
+pub(crate) struct Dedup<'a> {
+    folder: PathBuf,
+    vault: &'a Vault,
+    /// Committed sessions with the number of their packs.
+    committed: HashMap<SessionNo, u32>,
+    own: SessionNo,
+    may_write: bool,
+    recent: RwLock<HashMap<DedupKey, Place>>,
+    /// Segments of this push, not in the manifest before the commit.
+    spilled: RwLock<Vec<(Listed, Segment)>>,
+    kept: OnceLock<Kept>,
+    damaged: AtomicBool,
+}
+
+/// What was there before this push.
+#[derive(Default)]
+struct Kept {
+    manifest: Manifest,
+    segments: Vec<Segment>,
+    /// Of sessions whose footers were read just now but could not be written to a segment.
+    loose: HashMap<DedupKey, Place>,
+}
+
+impl<'a> Dedup<'a> {
+    /// Prepares the index of a vault in `folder`; reads nothing yet. Without `may_write` (another push of this
+    /// device is running) the folder is only read.
+    pub(crate) fn new(
+        folder: PathBuf,
+        vault: &'a Vault,
+        sessions: &[SessionRecord],
+        own: SessionNo,
+        may_write: bool,
+    ) -> Self {
+        let committed = sessions
+            .iter()
+            .filter(|s| s.state == SessionState::Committed)
+            .map(|s| (s.session, s.packs))
+            .collect();
+        Self {
+            folder,
+            vault,
+            committed,
+            own,
+            may_write,
+            recent: RwLock::default(),
+            spilled: RwLock::default(),
+            kept: OnceLock::new(),
+            damaged: AtomicBool::new(false),
+        }
+    }
+
+    /// Where this content is, if it is anywhere.
+    pub(crate) fn find(&self, key: &DedupKey) -> Option<Place> {
+        if let Some(place) = self.find_own(key) {
+            return Some(place);
+        }
+        let kept = self.kept.get_or_init(|| self.open());
+        let in_segments = || kept.segments.iter().find_map(|segment| self.ask(segment, key));
+        kept.loose.get(key).cloned().or_else(in_segments).filter(|place| self.counts(place))
+    }
+
+    /// Like [`Dedup::find`], among what this push stored.
+    pub(crate) fn find_own(&self, key: &DedupKey) -> Option<Place> {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = recent.get(key) {
+            return Some(place.clone());
+        }
+        drop(recent);
+        let spilled = self.spilled.read().unwrap_or_else(PoisonError::into_inner);
+        spilled.iter().find_map(|(_, segment)| self.ask(segment, key))
+    }
+
+    fn ask(&self, segment: &Segment, key: &DedupKey) -> Option<Place> {
+        segment.get(key).unwrap_or_else(|error| {
+            if !self.damaged.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "a segment of the dedup index is damaged; it will be rebuilt");
+            }
+            None
+        })
+    }
+
+    fn counts(&self, place: &Place) -> bool {
+        place.pack.session == self.own || self.committed.contains_key(&place.pack.session)
+    }
+
+    /// Remembers what was stored just now (or in an earlier, broken-off run of the same session).
+    pub(crate) fn insert(&self, key: DedupKey, place: Place) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        recent.insert(key, place);
+        if recent.len() < OWN_MAX || !self.may_write {
+            return;
+        }
+        let full: BTreeMap<_, _> = recent.drain().collect();
+        let mut spilled = self.spilled.write().unwrap_or_else(PoisonError::into_inner);
+        // Numbers of this push's segments cannot meet the manifest's: they are renumbered when they join it.
+        let number = u64::MAX - spilled.len() as u64;
+        match self.write_segment(number, 0, full.iter()) {
+            Ok(segment) => spilled.push(segment),
+            Err(error) => tracing::warn!(%error, "the dedup index could not be written"),
+        }
+    }
+
+    fn id(&self) -> VaultId {
+        self.vault.keyring().vault()
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number:016x}.seg"))
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.folder.join("index")
+    }
+
+    fn write_segment<'r>(
+        &self,
+        number: u64,
+        level: u8,
+        records: impl ExactSizeIterator<Item = (&'r DedupKey, &'r Place)>,
+    ) -> io::Result<(Listed, Segment)> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.path(number);
+        let mut writer = SegmentWriter::create(&path, records.len() as u64)?;
+        for (key, place) in records {
+            writer.push(key, place)?;
+        }
+        let records = writer.finish()?;
+        Ok((Listed { number, level, records }, Segment::open(&path)?))
+    }
+
+    /// Opens what the manifest names and reads the footers of committed sessions it does not cover.
+    fn open(&self) -> Kept {
+        let mut kept = self.load().unwrap_or_else(|| {
+            self.damaged.store(false, Ordering::Relaxed);
+            Kept::default()
+        });
+        let missing: Vec<SessionNo> = self
+            .committed
+            .iter()
+            .filter(|(session, packs)| **packs > 0 && !kept.manifest.covered.contains(session))
+            .map(|(session, _)| *session)
+            .collect();
+        let mut covered = Vec::new();
+        for session in missing {
+            match self.read_session(session) {
+                Ok(places) => {
+                    kept.loose.extend(places);
+                    covered.push(session);
+                }
+                Err(error) => {
+                    tracing::warn!(%session, %error, "the packs of a session could not be read for the dedup index");
+                }
+            }
+            if kept.loose.len() >= OWN_MAX {
+                self.keep_loose(&mut kept, &mut covered);
+            }
+        }
+        self.keep_loose(&mut kept, &mut covered);
+        kept
+    }
+
+    fn load(&self) -> Option<Kept> {
+        let manifest = Manifest::load(&self.manifest_path(), self.id())?;
+        let segments = manifest
+            .segments
+            .iter()
+            .map(|listed| Segment::open(&self.path(listed.number)))
+            .collect::<io::Result<_>>()
+            .inspect_err(|error| tracing::warn!(%error, "the dedup index is damaged; it is rebuilt"))
+            .ok()?;
+        Some(Kept { manifest, segments, loose: HashMap::new() })
+    }
+
+    fn read_session(
+        &self,
+        session: SessionNo,
+    ) -> Result<Vec<(DedupKey, Place)>, backupengine_store::StoreError> {
+        let mut out = Vec::new();
+        for pack in footers::packs_of(self.vault, session)? {
+            out.extend(footers::contents_of(self.vault, session, pack.number)?);
+        }
+        Ok(out)
+    }
+
+    fn keep_loose(&self, kept: &mut Kept, covered: &mut Vec<SessionNo>) {
+        if !self.may_write || covered.is_empty() {
+            return;
+        }
+        let mut manifest = kept.manifest.clone();
+        manifest.covered.extend(covered.drain(..));
+        let mut written = None;
+        if !kept.loose.is_empty() {
+            let sorted: BTreeMap<_, _> = kept.loose.iter().map(|(k, p)| (*k, p)).collect();
+            let number = next_number(&manifest);
+            match self.write_segment(number, 0, sorted.iter().map(|(k, p)| (k, *p))) {
+                Ok((listed, segment)) => {
+                    manifest.segments.insert(0, listed);
+                    written = Some(segment);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the dedup index could not be written");
+                    return;
+                }
+            }
+        }
+        if let Err(error) =
+            fs::create_dir_all(&self.folder).and_then(|()| manifest.store(&self.manifest_path(), self.id()))
+        {
+            tracing::warn!(%error, "the dedup index could not be written");
+            return;
+        }
+        kept.manifest = manifest;
+        if let Some(segment) = written {
+            kept.segments.insert(0, segment);
+            kept.loose.clear();
+        }
+    }
+
+    /// Takes this push's records over, now that its session is committed, and tidies up.
+    pub(crate) fn committed(self) {
+        if !self.may_write {
+            return;
+        }
+        if self.damaged.load(Ordering::Relaxed) {
+            // Without a manifest the next push rebuilds everything from footers.
+            if let Err(error) = fs::remove_file(self.manifest_path()) {
+                tracing::warn!(%error, "the damaged dedup index could not be removed");
+            }
+            return;
+        }
+        if let Err(error) = self.take_over() {
+            tracing::warn!(%error, "the dedup index could not be written; it is completed by the next push");
+        }
+    }
+
+    fn take_over(&self) -> io::Result<()> {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        let spilled = self.spilled.read().unwrap_or_else(PoisonError::into_inner);
+        if recent.is_empty() && spilled.is_empty() {
+            return Ok(());
+        }
+        let mut manifest = match self.kept.get() {
+            Some(kept) => kept.manifest.clone(),
+            None => Manifest::load(&self.manifest_path(), self.id()).unwrap_or_default(),
+        };
+        for (listed, _) in spilled.iter() {
+            let number = next_number(&manifest);
+            fs::rename(self.path(listed.number), self.path(number))?;
+            manifest.segments.insert(0, Listed { number, ..*listed });
+        }
+        if !recent.is_empty() {
+            let sorted: BTreeMap<_, _> = recent.iter().collect();
+            let number = next_number(&manifest);
+            let records = sorted.into_iter();
+            let (listed, _) = self.write_segment(number, 0, records)?;
+            manifest.segments.insert(0, listed);
+        }
+        manifest.covered.insert(self.own);
+        self.merge(&mut manifest)?;
+        manifest.store(&self.manifest_path(), self.id())?;
+        sweep(&self.folder, &manifest)
+    }
+
+    /// Merges levels that are full; cascades.
+    fn merge(&self, manifest: &mut Manifest) -> io::Result<()> {
+        for level in 0..u8::MAX {
+            let full: Vec<Listed> = manifest.segments.iter().filter(|s| s.level == level).copied().collect();
+            if full.len() < FAN_OUT {
+                return Ok(());
+            }
+            let open: Vec<Segment> =
+                full.iter().map(|s| Segment::open(&self.path(s.number))).collect::<io::Result<_>>()?;
+            let number = next_number(manifest);
+            let mut writer = SegmentWriter::create(&self.path(number), full.iter().map(|s| s.records).sum())?;
+            let mut cursors: Vec<Cursor<'_>> = open.iter().map(Cursor::new).collect::<io::Result<_>>()?;
+            let live: HashSet<SessionNo> =
+                self.committed.keys().copied().chain(std::iter::once(self.own)).collect();
+            // Newest first: of equal keys the first cursor's place is kept.
+            while let Some(key) = cursors.iter().filter_map(Cursor::key).min() {
+                let mut taken = false;
+                for cursor in &mut cursors {
+                    if cursor.key() == Some(key)
+                        && let Some((_, place)) = cursor.next()?
+                        && live.contains(&place.pack.session)
+                        && !std::mem::replace(&mut taken, true)
+                    {
+                        writer.push(&key, &place)?;
+                    }
+                }
+            }
+            let records = writer.finish()?;
+            let at = manifest.segments.iter().position(|s| s.level == level).unwrap_or(0);
+            manifest.segments.retain(|s| s.level != level);
+            let at = at.min(manifest.segments.len());
+            manifest.segments.insert(at, Listed { number, level: level + 1, records });
+        }
+        Ok(())
+    }
+}
+
+fn next_number(manifest: &Manifest) -> u64 {
+    manifest.segments.iter().map(|s| s.number).max().map_or(0, |n| n + 1)
+}
+
+/// Removes segment files that no manifest names: of merges, and of pushes that were broken off.
+fn sweep(folder: &Path, manifest: &Manifest) -> io::Result<()> {
+    let named: HashSet<String> = manifest.segments.iter().map(|s| format!("{:016x}.seg", s.number)).collect();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".seg") && !named.contains(name.as_ref()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Walks a segment's records in order, a block at a time.
+struct Cursor<'s> {
+    segment: &'s Segment,
+    next_block: usize,
+    records: std::iter::Peekable<std::vec::IntoIter<(DedupKey, Place)>>,
+    key: Option<DedupKey>,
+}
+
+impl<'s> Cursor<'s> {
+    fn new(segment: &'s Segment) -> io::Result<Self> {
+        let mut cursor =
+            Self { segment, next_block: 0, records: Vec::new().into_iter().peekable(), key: None };
+        cursor.fill()?;
+        Ok(cursor)
+    }
+    fn fill(&mut self) -> io::Result<()> {
+        while self.records.peek().is_none() && self.next_block < self.segment.blocks() {
+            self.records = self.segment.block(self.next_block)?.into_iter().peekable();
+            self.next_block += 1;
+        }
+        self.key = self.records.peek().map(|(key, _)| *key);
+        Ok(())
+    }
+    fn key(&self) -> Option<DedupKey> {
+        self.key
+    }
+    fn next(&mut self) -> io::Result<Option<(DedupKey, Place)>> {
+        let record = self.records.next();
+        self.fill()?;
+        Ok(record)
+    }
+}

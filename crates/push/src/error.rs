@@ -1,0 +1,28 @@
+//! The one error of this crate: what ends a push. A single bad file never does; it becomes a notice.
+
+/// Why a push ended without a snapshot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The stop flag was raised.
+    #[error("interrupted; what was stored stays usable, push again to go on")]
+    Interrupted,
+    /// A root is missing, or a pattern is no pattern.
+    #[error("the source could not be walked")]
+    Source(#[from] backupengine_source::SourceError),
+    /// A blob or the ledger could not be written.
+    #[error("the store refused")]
+    Store(#[from] backupengine_store::StoreError),
+    /// What the new snapshot builds on could not be read.
+    #[error("the vault could not be read")]
+    Vault(#[from] backupengine_vault::VaultError),
+    /// The keyring has no key for new packs.
+    #[error("the vault's keys cannot be used for writing")]
+    Keys(#[from] backupengine_seal::UnknownEpoch),
+    /// A snapshot holds at most 2^32 - 2 nodes, a session at most 2^32 - 1 packs.
+    #[error("{0} is more than a snapshot can hold")]
+    TooLarge(&'static str),
+    /// A thread of this process died.
+    #[error("the push broke off inside: {0}")]
+    Broken(&'static str),
+}

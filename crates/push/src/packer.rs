@@ -1,0 +1,270 @@
+//! Lays sealed frames into packs and has finished packs put.
+//!
+//! **What it is.** A few open packs per lane; a run of frames goes whole into the first that has room. A full
+//! pack is exactly 32 MiB long, the last ones of a push are padded. A small push fills one pack with all.
+//! Packs are put by a thread of their own, so that making one durable overlaps with filling the next.
+//! **What it may not do.** Know what frames hold.
+//! **What always holds.** A number is given to one pack only and each pack has a salt of its own, so no
+//! (key, nonce) pair is used twice. After [`Packer::finish`] every pack is durable.
+//! **Where it is tested.** In `tests.rs` of the crate; `tests/protocol`.
+use crate::config::SHARED_PACK_MAX;
+use crate::error::PushError;
+use crate::sealer::{PlainFrame, Sealer};
+use crate::stats::Progress;
+use backupengine_format::footer::{Footer, FooterContent, FooterFrame};
+use backupengine_format::limits::PACK_TARGET;
+use backupengine_format::pack::lay_out;
+use backupengine_format::trailer::{TRAILER_LEN, Trailer};
+use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
+use backupengine_seal::{Keyring, PackKey, TAG_LEN};
+use backupengine_store::{BlobKey, Spool, StoreError, Writable};
+use backupengine_vault::Vault;
+use crossbeam_channel::{Receiver, Sender};
+use std::io::Write as _;
+use std::sync::Arc;
+
+/// Which packs a frame goes to: what is read together lies together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Chunks of large files.
+    Chunks = 0,
+    /// Bundles of small files.
+    Bundles = 1,
+    /// Pages.
+    Pages = 2,
+}
+
+/// Packs kept open per lane. Chunks are large: with several to choose from, little of a pack stays empty.
+const OPEN_MAX: [usize; 3] = [3, 1, 1];
+
+/// Where a run of frames was laid.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) pack: PackRef,
+    /// Where the first begins; the others follow without gaps.
+    pub(crate) offset: u32,
+    pub(crate) lens: Vec<u32>,
+}
+
+impl Placed {
+    /// The first frame.
+    pub(crate) fn first(&self) -> FrameRef {
+        FrameRef {
+            pack: self.pack,
+            offset: self.offset,
+            stored_len: self.lens.first().copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// A pack that is being filled.
+pub(crate) struct OpenPack {
+    key: PackKey,
+    spool: Spool,
+    footer: Footer,
+    /// No encoded footer of these frames is longer.
+    footer_bound: u64,
+}
+
+/// A spool with the name it is to be put under.
+pub(crate) type ToPut = (BlobKey, Spool);
+
+/// Puts what arrives; the first trouble ends it.
+pub(crate) fn put_all(
+    vault: &Vault,
+    store: &dyn Writable,
+    arriving: &Receiver<ToPut>,
+) -> Result<(), StoreError> {
+    arriving.iter().try_for_each(|(key, spool)| vault.ask(store.put(key, spool)))
+}
+
+/// What begins packs of one session.
+pub(crate) struct PackSource<'a> {
+    pub(crate) store: &'a dyn Writable,
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) session: SessionNo,
+    pub(crate) random: &'a (dyn Fn(&mut [u8]) + Sync),
+}
+
+impl PackSource<'_> {
+    /// Begins a pack under a number that was never used in the session.
+    pub(crate) fn begin(&self, number: u32) -> Result<OpenPack, PushError> {
+        let mut salt = [0; 8];
+        (self.random)(&mut salt);
+        let epoch = self.keyring.current_epoch();
+        let pack = PackRef { session: self.session, number, salt, epoch };
+        let key = self.keyring.pack_key(&pack)?;
+        let spool = self.store.spool()?;
+        Ok(OpenPack { key, spool, footer: Footer::default(), footer_bound: 64 })
+    }
+
+    /// Writes filler, footer, head and trailer. Says how long the sealed head is.
+    pub(crate) fn end(
+        &self,
+        mut open: OpenPack,
+        sealer: &mut Sealer,
+        head: Option<PlainFrame>,
+        target: Option<u64>,
+    ) -> Result<(Spool, u32), PushError> {
+        let mut footer = sealer.frame(&open.footer.encode());
+        let head_len = head.as_ref().map_or(0, PlainFrame::stored_len) as u32;
+        let footer_len = footer.stored_len() as u32;
+        let end = lay_out(open.spool.len(), footer_len, head_len, target);
+        let mut left = end.filler;
+        let mut filler = vec![0; left.min(64 << 10) as usize];
+        while left > 0 {
+            let part = &mut filler[..left.min(64 << 10) as usize];
+            (self.random)(part);
+            write(&mut open.spool, part)?;
+            left -= part.len() as u64;
+        }
+        open.key.seal(FrameKind::Footer, end.footer_at as u32, &mut footer.bytes, 0);
+        write(&mut open.spool, &footer.bytes)?;
+        if let Some(mut head) = head {
+            open.key.seal(FrameKind::Root, end.head_at as u32, &mut head.bytes, 0);
+            write(&mut open.spool, &head.bytes)?;
+        }
+        let trailer =
+            Trailer { pack: *open.key.pack(), footer_len, head_len, commitment: *open.key.commitment() };
+        write(&mut open.spool, &trailer.encode())?;
+        debug_assert_eq!(open.spool.len(), end.total);
+        Ok((open.spool, head_len))
+    }
+}
+
+fn write(spool: &mut Spool, bytes: &[u8]) -> Result<(), PushError> {
+    spool.write_all(bytes).map_err(|error| PushError::Store(StoreError::from(error)))
+}
+
+impl OpenPack {
+    /// Which pack it will be.
+    pub(crate) fn pack(&self) -> PackRef {
+        *self.key.pack()
+    }
+
+    fn has_room(&self, frames: u64, footer: u64) -> bool {
+        let end = self.footer_bound + footer + (TAG_LEN + 1 + TRAILER_LEN) as u64;
+        self.spool.len() + frames + end <= PACK_TARGET
+    }
+
+    /// Seals a frame at the end of the pack.
+    pub(crate) fn push(
+        &mut self,
+        kind: FrameKind,
+        mut frame: PlainFrame,
+        contents: Vec<FooterContent>,
+    ) -> Result<FrameRef, PushError> {
+        let offset = u32::try_from(self.spool.len()).map_err(|_| PushError::TooLarge("a pack of 4 GiB"))?;
+        self.key.seal(kind, offset, &mut frame.bytes, 0);
+        write(&mut self.spool, &frame.bytes)?;
+        let stored_len = frame.bytes.len() as u32;
+        self.footer_bound += footer_bound(1, contents.len());
+        self.footer.frames.push(FooterFrame { kind, stored_len, plain_len: frame.plain_len, contents });
+        Ok(FrameRef { pack: self.pack(), offset, stored_len })
+    }
+}
+
+fn footer_bound(frames: usize, contents: usize) -> u64 {
+    (frames * 20 + contents * 32) as u64
+}
+
+/// See the module header.
+pub(crate) struct Packer<'a> {
+    source: PackSource<'a>,
+    progress: &'a Progress<'a>,
+    sealer: Sealer,
+    put: Sender<ToPut>,
+    open: [Vec<OpenPack>; 3],
+    shared: bool,
+    next: u32,
+    bytes: u64,
+}
+
+impl<'a> Packer<'a> {
+    /// Begins with pack number `next`.
+    pub(crate) fn new(
+        source: PackSource<'a>,
+        progress: &'a Progress<'a>,
+        level: i32,
+        put: Sender<ToPut>,
+        next: u32,
+    ) -> Self {
+        let sealer = Sealer::new(level);
+        Self { source, progress, sealer, put, open: Default::default(), shared: true, next, bytes: 0 }
+    }
+
+    /// Lays frames of one run into a pack, one behind the other. `contents` belong to the first.
+    pub(crate) fn place(
+        &mut self,
+        lane: Lane,
+        kind: FrameKind,
+        frames: Vec<PlainFrame>,
+        contents: Vec<FooterContent>,
+    ) -> Result<Placed, PushError> {
+        let len = frames.iter().map(PlainFrame::stored_len).sum();
+        let lane = if self.shared { Lane::Chunks } else { lane };
+        let at = self.room(lane, len, footer_bound(frames.len(), contents.len()))?;
+        let open = &mut self.open[lane as usize][at];
+        let mut placed = Placed { pack: open.pack(), offset: 0, lens: Vec::with_capacity(frames.len()) };
+        let mut contents = Some(contents);
+        for frame in frames {
+            let at = open.push(kind, frame, contents.take().unwrap_or_default())?;
+            if placed.lens.is_empty() {
+                placed.offset = at.offset;
+            }
+            placed.lens.push(at.stored_len);
+        }
+        self.shared &= open.spool.len() < SHARED_PACK_MAX;
+        Ok(placed)
+    }
+
+    /// Seals one page.
+    pub(crate) fn page(&mut self, kind: FrameKind, encoded: &[u8]) -> Result<FrameRef, PushError> {
+        let frame = self.sealer.frame(encoded);
+        Ok(self.place(Lane::Pages, kind, vec![frame], Vec::new())?.first())
+    }
+
+    /// An open pack of the lane with room, beginning one where none has.
+    fn room(&mut self, lane: Lane, len: u64, footer: u64) -> Result<usize, PushError> {
+        let open = &self.open[lane as usize];
+        if let Some(at) = open.iter().position(|pack| pack.has_room(len, footer)) {
+            return Ok(at);
+        }
+        if open.len() >= OPEN_MAX[lane as usize] {
+            let fullest = (0..open.len()).max_by_key(|&i| open[i].spool.len()).unwrap_or_default();
+            let full = self.open[lane as usize].remove(fullest);
+            self.close(full, Some(PACK_TARGET))?;
+        }
+        let number = self.next;
+        self.next = number
+            .checked_add(1)
+            .filter(|next| *next < PackRef::ROOT)
+            .ok_or(PushError::TooLarge("a session of 2^32 packs"))?;
+        self.open[lane as usize].push(self.source.begin(number)?);
+        Ok(self.open[lane as usize].len() - 1)
+    }
+
+    fn close(&mut self, open: OpenPack, target: Option<u64>) -> Result<(), PushError> {
+        let pack = open.pack();
+        let (spool, _) = self.source.end(open, &mut self.sealer, None, target)?;
+        self.bytes += spool.len();
+        self.progress.count.bytes_stored.add(spool.len());
+        self.put
+            .send((BlobKey::Pack(pack.session, pack.number), spool))
+            // The putting thread ended early: it holds the reason.
+            .map_err(|_| PushError::Broken("a pack could not be handed on"))
+    }
+
+    /// Ends all packs. Gives the number after the last one, the bytes of all, and what the root pack needs.
+    pub(crate) fn finish(mut self) -> Result<(u32, u64, PackSource<'a>, Sealer), PushError> {
+        for lane in 0..self.open.len() {
+            for open in std::mem::take(&mut self.open[lane]) {
+                self.close(open, None)?;
+            }
+        }
+        Ok((self.next, self.bytes, self.source, self.sealer))
+    }
+}
+
+/// A frame's place that is known once its pack has it.
+pub(crate) type FrameSlot = Arc<std::sync::OnceLock<FrameRef>>;

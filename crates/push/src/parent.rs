@@ -1,0 +1,170 @@
+//! The snapshot a push builds on: which one, and its nodes in step with the walk.
+//!
+//! **What it is.** A choice by device and sources, and one stream of leaves per class, with the side file's
+//! records beside them.
+//! **What it may not do.** End a push: a parent that does not read any further gives no more nodes, and what
+//! it would have told is read from the source instead.
+//! **What always holds.** A stream only goes forward; memory is one leaf.
+//! **Where it is tested.** Below and in `tests.rs` of the crate.
+use crate::flow::Event;
+use crate::side_file::{SideReader, SideRecord};
+use backupengine_format::page::{LeafEntry, LeafPage};
+use backupengine_model::{Class, DeviceId, NodeKey, SessionNo, SnapshotInfo, TreePath};
+use backupengine_vault::{LeafAt, Leaves, Vault};
+use std::cmp::Ordering;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The snapshot to build on: the newest of this device with the same sources, else the newest of this device,
+/// else the newest.
+pub(crate) fn choose<'l>(
+    list: &'l [SnapshotInfo],
+    device: DeviceId,
+    sources: &[Vec<u8>],
+) -> Option<&'l SnapshotInfo> {
+    list.iter().max_by_key(|snapshot| {
+        let own = snapshot.device == device;
+        (own && same_sources(&snapshot.sources, sources), own, snapshot.session)
+    })
+}
+
+/// Whether two lists of paths name the same ones.
+pub(crate) fn same_sources(a: &[Vec<u8>], b: &[Vec<u8>]) -> bool {
+    let sorted = |list: &[Vec<u8>]| {
+        let mut list = list.to_vec();
+        list.sort_unstable();
+        list.dedup();
+        list
+    };
+    sorted(a) == sorted(b)
+}
+
+/// The parent's nodes of one class, in order.
+pub(crate) struct ParentStream {
+    class: Class,
+    leaves: Option<Leaves>,
+    page: Option<Arc<LeafPage>>,
+    at: usize,
+    side: Option<SideReader>,
+    record: Option<SideRecord>,
+}
+
+impl ParentStream {
+    /// Opens one; without a parent it is empty.
+    pub(crate) fn open(vault: &Vault, parent: Option<SessionNo>, class: Class, side_folder: &Path) -> Self {
+        let first = NodeKey::from_bytes(vec![class as u8]);
+        let leaves = parent.and_then(|session| {
+            vault
+                .leaves_from(session, &first)
+                .inspect_err(|error| tracing::warn!(%session, %error, "the parent snapshot does not read"))
+                .ok()
+        });
+        let side = parent.and_then(|session| SideReader::open(side_folder, session, class));
+        Self { class, leaves, page: None, at: 0, side, record: None }
+    }
+
+    /// The parent's node of this name, if it has one. Asked in ascending order. Leaves that are reached are
+    /// announced to `tell`.
+    pub(crate) fn find(
+        &mut self,
+        parent: &TreePath,
+        name: &[u8],
+        tell: &mut dyn FnMut(Event),
+    ) -> Option<(&LeafEntry, Option<&SideRecord>)> {
+        loop {
+            match self.current().map(|entry| compare(entry, parent, name)) {
+                Some(Ordering::Less) => self.advance(),
+                Some(Ordering::Equal) => break,
+                Some(Ordering::Greater) => return None,
+                None if !self.next_page(tell) => return None,
+                None => {}
+            }
+        }
+        let entry = self.page.as_ref()?.entries.get(self.at)?;
+        Some((entry, self.record.as_ref()))
+    }
+
+    fn current(&self) -> Option<&LeafEntry> {
+        self.page.as_ref()?.entries.get(self.at)
+    }
+
+    fn advance(&mut self) {
+        self.at += 1;
+        if self.current().is_some() {
+            self.record = self.side.as_mut().and_then(SideReader::next);
+        }
+    }
+
+    /// The next leaf of this class, with the key of its first node.
+    fn next_leaf(&mut self) -> Option<(LeafAt, Vec<u8>)> {
+        loop {
+            let leaf = self.leaves.as_mut()?.next()?;
+            let leaf = leaf
+                .inspect_err(|error| tracing::warn!(%error, "the parent snapshot does not read any further"))
+                .ok()?;
+            let first = leaf.page.entries.first()?;
+            match first.class().cmp(&self.class) {
+                Ordering::Less => {}
+                Ordering::Equal => {
+                    let key = first.key().as_bytes().to_vec();
+                    return Some((leaf, key));
+                }
+                Ordering::Greater => return None,
+            }
+        }
+    }
+
+    fn next_page(&mut self, tell: &mut dyn FnMut(Event)) -> bool {
+        self.page = None;
+        let Some((leaf, first_key)) = self.next_leaf() else {
+            self.leaves = None;
+            return false;
+        };
+        tell(Event::ParentLeaf { class: self.class, first_key, frame: leaf.frame, encoded: leaf.encoded });
+        self.page = Some(leaf.page);
+        self.at = 0;
+        self.record = self.side.as_mut().and_then(SideReader::next);
+        true
+    }
+}
+
+/// Order of keys of one class, without building them: see `NodeKey`.
+fn compare(entry: &LeafEntry, parent: &TreePath, name: &[u8]) -> Ordering {
+    let same = std::ptr::eq(Arc::as_ptr(&entry.parent), parent);
+    let parents = if same { Ordering::Equal } else { entry.parent.as_joined().cmp(parent.as_joined()) };
+    parents.then_with(|| entry.name.as_slice().cmp(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backupengine_model::{SnapshotId, Timestamp};
+
+    fn snapshot(session: u32, device: u8, source: &str) -> SnapshotInfo {
+        SnapshotInfo {
+            session: SessionNo(session),
+            id: SnapshotId([0; 8]),
+            created: Timestamp::default(),
+            device: DeviceId([device; 16]),
+            device_name: String::new(),
+            tags: Vec::new(),
+            sources: vec![source.as_bytes().to_vec()],
+        }
+    }
+
+    #[test]
+    fn the_nearest_snapshot_is_chosen() {
+        let list = [snapshot(1, 1, "/a"), snapshot(2, 1, "/b"), snapshot(3, 2, "/a")];
+        let chosen = |device, source: &str| {
+            choose(&list, DeviceId([device; 16]), &[source.as_bytes().to_vec()]).map(|s| s.session.0)
+        };
+        assert_eq!(chosen(1, "/a"), Some(1));
+        assert_eq!(chosen(1, "/c"), Some(2));
+        assert_eq!(chosen(2, "/b"), Some(3));
+        assert_eq!(chosen(9, "/a"), Some(3));
+        assert!(choose(&[], DeviceId([1; 16]), &[]).is_none());
+        let (a, b) = (b"/a".to_vec(), b"/b".to_vec());
+        assert!(same_sources(&[a.clone(), b.clone()], &[b.clone(), a.clone(), a.clone()]));
+        assert!(!same_sources(&[a], &[b]));
+    }
+}

@@ -1,0 +1,245 @@
+//! Wires the stages of one push together and runs them.
+//!
+//! **What it is.** The walk on the calling thread; readers, the assembler and the putting thread beside it;
+//! bounded queues between them.
+//! **What it may not do.** Decide about nodes or bytes.
+//! **What always holds.** The root is written only after every stage ended well and every pack is durable.
+//! **Where it is tested.** In `tests.rs` of the crate.
+use crate::assemble::Assembler;
+use crate::budget::Budget;
+use crate::config::{BYTES_IN_FLIGHT, Device, PushConfig, READERS_MIN};
+use crate::dedup::{Dedup, footers};
+use crate::error::PushError;
+use crate::finish::{self, Chain, Facts, sources};
+use crate::packer::{PackSource, Packer, put_all};
+use crate::parent::{self, ParentStream, same_sources};
+use crate::reader;
+use crate::session::{self, StateLock};
+use crate::shared::Shared;
+use crate::side_file::{self, SideWriter};
+use crate::stats::{Observer, Progress};
+use crate::tree::{FinishedTree, TreeWriter};
+use crate::waiting::finish_xattrs;
+use crate::walk::{Outlets, Walk};
+use crate::{PushReport, Random};
+use backupengine_chunk::{ChunkParams, Chunker};
+use backupengine_format::page::Xattr;
+use backupengine_model::{Attributes, Class, NodeFlags, SessionNo, SnapshotInfo};
+use backupengine_source::{Entry, Walker};
+use backupengine_store::Writable;
+use backupengine_vault::{Root, Vault};
+use crossbeam_channel::{bounded, unbounded};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, ScopedJoinHandle};
+
+/// Events between the walk and the assembler: with groups of up to 256 nodes.
+const EVENTS: usize = 64;
+
+/// What every part of a push is given.
+pub(crate) struct Run<'a> {
+    pub(crate) vault: &'a Vault,
+    pub(crate) store: &'a dyn Writable,
+    pub(crate) device: &'a Device,
+    pub(crate) config: &'a PushConfig,
+    pub(crate) random: Random<'a>,
+    pub(crate) stop: &'a AtomicBool,
+    pub(crate) observer: &'a dyn Observer,
+}
+
+/// What the assembler leaves behind.
+struct Assembled<'a> {
+    tree: FinishedTree,
+    xattrs: Arc<[Xattr]>,
+    packs: u32,
+    bytes: u64,
+    rest: (PackSource<'a>, crate::sealer::Sealer),
+}
+
+impl Run<'_> {
+    fn side_folder(&self) -> PathBuf {
+        self.config.state.join(format!("side-{}", self.vault.keyring().vault()))
+    }
+
+    /// The snapshot to build on, and its root.
+    fn parent(&self, list: &[SnapshotInfo]) -> Option<(SnapshotInfo, Arc<Root>)> {
+        let info = parent::choose(list, self.device.key.id(), &sources(self.config))?;
+        match self.vault.root(info.session) {
+            Ok(root) => Some((info.clone(), root)),
+            Err(error) => {
+                tracing::warn!(session = %info.session, %error, "the last snapshot does not read; everything is read again");
+                None
+            }
+        }
+    }
+
+    fn shared<'s>(&'s self, dedup: Option<&'s Dedup<'s>>, session: SessionNo) -> Shared<'s> {
+        let keyring = self.vault.keyring();
+        Shared {
+            ids: keyring.content_ids(),
+            chunker: Chunker::new(ChunkParams::DEFAULT, &keyring.gear()),
+            dedup,
+            progress: Progress::new(self.observer),
+            session,
+            level: self.config.level,
+            stop: self.stop,
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    fn streams(&self, parent: Option<SessionNo>) -> [ParentStream; 2] {
+        let folder = self.side_folder();
+        [Class::Directory, Class::Other].map(|class| ParentStream::open(self.vault, parent, class, &folder))
+    }
+
+    /// Looks and counts, stores nothing.
+    pub(crate) fn dry(&self) -> Result<PushReport, PushError> {
+        let walker = Walker::start(self.config.walk.clone())?;
+        let list = self.vault.list()?;
+        let parent = self.parent(&list).map(|(info, _)| info.session);
+        let shared = self.shared(None, SessionNo(0));
+        let budget = Budget::new(BYTES_IN_FLIGHT);
+        Walk::new(&shared, None, budget, self.streams(parent)).run(walker)?;
+        let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
+        Ok(PushReport { snapshot: None, stats, notices })
+    }
+
+    /// Pushes.
+    pub(crate) fn push(&self) -> Result<PushReport, PushError> {
+        let walker = Walker::start(self.config.walk.clone())?;
+        let vault = self.vault.keyring().vault();
+        let lock = StateLock::take(&self.config.state.join(format!("push-{vault}.lock")));
+        let device = self.device.key.id();
+        if lock.is_held() {
+            session::complete(self.vault, self.store, device, self.random)?;
+        }
+        let list = self.vault.list()?;
+        let parent = self.parent(&list);
+        let chain = Chain::now(self.vault, &list, device);
+        let session = session::begin(self.vault, self.store, device, lock.is_held())?;
+        let sessions = session::sessions(self.vault, self.store)?;
+        let folder = self.config.state.join(format!("dedup-{vault}"));
+        let dedup = Dedup::new(folder, self.vault, &sessions, session.number, lock.is_held());
+        for number in &session.packs {
+            for (key, place) in footers::contents_of(self.vault, session.number, *number)? {
+                dedup.insert(key, place);
+            }
+        }
+        let shared = self.shared(Some(&dedup), session.number);
+        let root = walker.root().clone();
+        let assembled = self.stages(&shared, &dedup, walker, &root, parent.as_ref(), session.next)?;
+        let Assembled { mut tree, xattrs, packs, bytes, rest } = assembled;
+        let sides = std::mem::take(&mut tree.sides);
+        let attributes = Attributes { flags: NodeFlags::default(), allocated: None, ..root.attributes };
+        let facts = Facts { attributes, xattrs, chain, packs, bytes: session.bytes + bytes };
+        shared.go_on()?;
+        let (id, root_size) = finish::finish(self.vault, self.device, self.config, rest, tree, facts)?;
+        shared.progress.count.bytes_stored.add(root_size);
+        self.keep_state(sides, parent.as_ref().map(|(info, _)| info), lock.is_held());
+        let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
+        drop(shared);
+        dedup.committed();
+        Ok(PushReport { snapshot: Some((session.number, id)), stats, notices })
+    }
+
+    fn stages<'s>(
+        &'s self,
+        shared: &'s Shared<'s>,
+        dedup: &'s Dedup<'s>,
+        walker: Walker,
+        root: &Entry,
+        parent: Option<&'s (SnapshotInfo, Arc<Root>)>,
+        next: u32,
+    ) -> Result<Assembled<'s>, PushError> {
+        let threads = match self.config.threads {
+            0 => thread::available_parallelism().map_or(2, usize::from),
+            n => n,
+        };
+        let (events, arriving) = bounded(EVENTS);
+        let (urgent, urgent_jobs) = unbounded();
+        let (reads, read_jobs) = unbounded();
+        let (put, to_put) = bounded(1);
+        let session = shared.session;
+        let streams = self.streams(parent.map(|(info, _)| info.session));
+        let sides = [Class::Directory, Class::Other].map(|class| self.side_writer(session, class));
+        thread::scope(|scope| {
+            for _ in 0..threads.max(READERS_MIN) {
+                let (urgent, reads) = (urgent_jobs.clone(), read_jobs.clone());
+                scope.spawn(move || reader::work(shared, &urgent, &reads));
+            }
+            drop((urgent_jobs, read_jobs));
+            let putting = scope.spawn(move || {
+                let done = put_all(self.vault, self.store, &to_put);
+                if done.is_err() {
+                    shared.give_up();
+                }
+                done
+            });
+            let outlets = Outlets { events, urgent: urgent.clone(), reads };
+            let assembling = scope.spawn(move || {
+                let tree = TreeWriter::new(shared, self.vault, parent.map(|(_, root)| &**root), sides);
+                let (store, random) = (self.store, self.random);
+                let source = PackSource { store, keyring: self.vault.keyring(), session, random };
+                let packer = Packer::new(source, &shared.progress, shared.level, put, next);
+                let mut assembler = Assembler::new(shared, dedup, urgent, packer, tree);
+                let done = assemble(&mut assembler, root, &arriving);
+                let done = done.and_then(|xattrs| finish_packs(assembler, xattrs));
+                if done.is_err() {
+                    shared.give_up();
+                }
+                done
+            });
+            let budget = Budget::new(BYTES_IN_FLIGHT);
+            let walked = Walk::new(shared, Some(outlets), budget, streams).run(walker);
+            // The store's trouble is the reason for what the others say.
+            let assembled = joined(assembling);
+            joined(putting)??;
+            let assembled = assembled?;
+            walked?;
+            assembled
+        })
+    }
+
+    fn side_writer(&self, session: SessionNo, class: Class) -> Option<SideWriter> {
+        SideWriter::create(&self.side_folder(), session, class)
+            .inspect_err(|error| tracing::warn!(%error, "the side file cannot be written"))
+            .ok()
+    }
+
+    /// Gives the side files their names and removes what they replace.
+    fn keep_state(&self, sides: Vec<SideWriter>, parent: Option<&SnapshotInfo>, may_sweep: bool) {
+        let replaced = parent
+            .filter(|info| info.device == self.device.key.id())
+            .filter(|info| same_sources(&info.sources, &sources(self.config)))
+            .map(|info| info.session);
+        let kept = sides.into_iter().try_for_each(SideWriter::finish);
+        let swept = || side_file::sweep(Path::new(&self.side_folder()), replaced);
+        if let Err(error) = kept.and_then(|()| if may_sweep { swept() } else { Ok(()) }) {
+            tracing::warn!(%error, "the side file could not be kept; files may be read again");
+        }
+    }
+}
+
+fn assemble(
+    assembler: &mut Assembler<'_>,
+    root: &Entry,
+    arriving: &crossbeam_channel::Receiver<crate::flow::Event>,
+) -> Result<Arc<[Xattr]>, PushError> {
+    let waiting = assembler.xattrs(&root.xattrs)?;
+    assembler.run(arriving)?;
+    let xattrs = finish_xattrs(waiting).ok_or(PushError::Broken("the assembler"))?;
+    assembler.tree.refer_to_xattrs(&xattrs);
+    Ok(xattrs)
+}
+
+fn finish_packs<'s>(assembler: Assembler<'s>, xattrs: Arc<[Xattr]>) -> Result<Assembled<'s>, PushError> {
+    let Assembler { mut packer, tree, .. } = assembler;
+    let tree = tree.finish(&mut packer)?;
+    let (packs, bytes, source, sealer) = packer.finish()?;
+    Ok(Assembled { tree, xattrs, packs, bytes, rest: (source, sealer) })
+}
+
+fn joined<T>(handle: ScopedJoinHandle<'_, T>) -> Result<T, PushError> {
+    handle.join().map_err(|_| PushError::Broken("a thread"))
+}

@@ -1,0 +1,205 @@
+//! The session a push writes in: a new one, or the one that was broken off.
+//!
+//! **What it is.** A lock in the state folder, so that one push of this device at a time goes on where another
+//! stopped; then a look at the ledger for this device's open session.
+//! **What it may not do.** Reuse a pack number, or touch another device's session.
+//! **What always holds.** A session whose root is stored already is complete: it is committed as it is, never
+//! written on.
+//! **Where it is tested.** In `tests.rs` of the crate; `tests/protocol`.
+use crate::dedup::footers::{PackEnd, packs_of};
+use crate::error::PushError;
+use backupengine_format::label;
+use backupengine_format::root::RootRecord;
+use backupengine_model::ledger::{Commit, SessionRecord, SessionState, SnapshotRecord};
+use backupengine_model::{DeviceId, FrameKind, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
+use backupengine_store::{BlobKey, BlobKind, ErrorKind, Writable};
+use backupengine_vault::Vault;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// The state folder of one vault, held by one push at a time.
+pub(crate) struct StateLock(Option<File>);
+
+impl StateLock {
+    /// Takes the lock if it is free. Where it is not, or the folder cannot be written, the push goes on
+    /// without changing anything there.
+    pub(crate) fn take(path: &Path) -> Self {
+        let file = path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| File::options().create(true).truncate(false).write(true).open(path));
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "the local state cannot be written");
+                return Self(None);
+            }
+        };
+        match file.try_lock() {
+            Ok(()) => Self(Some(file)),
+            Err(TryLockError::WouldBlock) => {
+                tracing::info!(
+                    "another push of this device is running; its unfinished session is left alone"
+                );
+                Self(None)
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(%error, path = %path.display(), "the local state cannot be locked");
+                Self(None)
+            }
+        }
+    }
+
+    /// Whether it was free.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The session to write in.
+pub(crate) struct Session {
+    pub(crate) number: SessionNo,
+    /// Packs of an earlier run of it, by number.
+    pub(crate) packs: Vec<u32>,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Number of the first new pack.
+    pub(crate) next: u32,
+}
+
+/// Commits this device's sessions that lack nothing but that. True when there was one.
+pub(crate) fn complete(
+    vault: &Vault,
+    store: &dyn Writable,
+    device: DeviceId,
+    random: &(dyn Fn(&mut [u8]) + Sync),
+) -> Result<bool, PushError> {
+    let mut any = false;
+    for record in open_sessions(&sessions(vault, store)?, device) {
+        let Some((snapshot, packs, bytes)) = finished(vault, record.session, device, random)? else {
+            continue;
+        };
+        tracing::info!(session = %record.session, "a snapshot that was all but committed is committed now");
+        vault.ask(store.commit(device, &Commit { snapshot, packs, bytes }))?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Goes on in this device's open session where `resume` allows it, else opens one.
+pub(crate) fn begin(
+    vault: &Vault,
+    store: &dyn Writable,
+    device: DeviceId,
+    resume: bool,
+) -> Result<Session, PushError> {
+    let all = sessions(vault, store)?;
+    let committed = all.iter().filter(|s| s.device == device && s.state == SessionState::Committed);
+    let newest = committed.map(|s| s.session).max();
+    // A snapshot must be newer than the one it chains to.
+    let open = open_sessions(&all, device).into_iter().filter(|s| resume && Some(s.session) > newest).last();
+    if let Some(open) = open
+        && !root_is_stored(vault, open.session)?
+    {
+        let packs = packs_of(vault, open.session)?;
+        let next = packs.last().map_or(0, |pack| pack.number + 1);
+        let bytes = packs.iter().map(|pack| pack.size).sum();
+        let packs = packs.into_iter().map(|pack| pack.number).collect();
+        return Ok(Session { number: open.session, packs, bytes, next });
+    }
+    let number = vault.ask(store.open_session(device, now()))?;
+    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0 })
+}
+
+/// All sessions of the vault.
+pub(crate) fn sessions(vault: &Vault, store: &dyn Writable) -> Result<Vec<SessionRecord>, PushError> {
+    Ok(vault.ask(store.sessions())?)
+}
+
+fn open_sessions(all: &[SessionRecord], device: DeviceId) -> Vec<&SessionRecord> {
+    all.iter().filter(|s| s.device == device && s.state == SessionState::Open).collect()
+}
+
+fn root_is_stored(vault: &Vault, session: SessionNo) -> Result<bool, PushError> {
+    let roots = vault.ask(vault.store().list(BlobKind::Roots))?;
+    Ok(roots.iter().any(|(key, _)| *key == BlobKey::Root(session)))
+}
+
+/// What the ledger should say of a session whose root is stored; `None` where there is none that holds.
+fn finished(
+    vault: &Vault,
+    session: SessionNo,
+    device: DeviceId,
+    random: &(dyn Fn(&mut [u8]) + Sync),
+) -> Result<Option<(SnapshotRecord, u32, u64)>, PushError> {
+    let end = match PackEnd::load(vault, BlobKey::Root(session)) {
+        Ok(Some(end)) => end,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let head_len = end.trailer.head_len;
+    let opened = end.open(vault, FrameKind::Root, end.head_at, head_len)?;
+    let Some(root) = opened.and_then(|plain| RootRecord::decode(&plain).ok()) else { return Ok(None) };
+    if root.device != device || root.session != session || root.vault != vault.keyring().vault() {
+        return Ok(None);
+    }
+    let info = SnapshotInfo {
+        session,
+        id: SnapshotId(end.trailer.pack.salt),
+        created: root.created,
+        device,
+        device_name: root.device_name,
+        tags: root.tags,
+        sources: root.sources,
+    };
+    let packs = packs_of(vault, session)?;
+    let count = packs.last().map_or(0, |pack| pack.number + 1);
+    let bytes = packs.iter().map(|pack| pack.size).sum::<u64>() + end.total();
+    Ok(Some((record(vault, &info, end.total(), head_len, random), count, bytes)))
+}
+
+/// The ledger's record of a snapshot.
+pub(crate) fn record(
+    vault: &Vault,
+    info: &SnapshotInfo,
+    root_size: u64,
+    head_len: u32,
+    random: &(dyn Fn(&mut [u8]) + Sync),
+) -> SnapshotRecord {
+    let mut salt = [0; 8];
+    random(&mut salt);
+    SnapshotRecord {
+        session: info.session,
+        id: info.id,
+        device: info.device,
+        created: info.created,
+        root_size,
+        head_len,
+        label: vault.keyring().seal_label(info.session, salt, &label::encode(info)),
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { secs: since.as_secs().try_into().unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_belongs_to_one_push_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/lock");
+        let first = StateLock::take(&path);
+        assert!(first.is_held());
+        assert!(!StateLock::take(&path).is_held());
+        drop(first);
+        assert!(StateLock::take(&path).is_held());
+        std::fs::write(dir.path().join("file"), b"").unwrap();
+        assert!(!StateLock::take(&dir.path().join("file/lock")).is_held());
+    }
+}
