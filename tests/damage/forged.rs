@@ -1,0 +1,1 @@
+//! Authentic and wrong.
