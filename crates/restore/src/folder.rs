@@ -44,6 +44,7 @@ impl Filling {
     }
 
     /// Makes the folder `name` in this one, or finds it there. `leads`: it only leads to what is restored.
+    /// The caller has checked the name.
     pub(crate) fn enter(
         self: &Arc<Self>,
         run: &Run<'_>,
@@ -52,7 +53,6 @@ impl Filling {
         node: &Node,
         leads: bool,
     ) -> Result<Arc<Self>, String> {
-        check_shown(name)?;
         let failed = |error: std::io::Error| format!("the folder cannot be made: {error}");
         let existing = here.look(name).map_err(failed)?;
         let action = decide_folder(run.config.overwrite, existing.as_ref(), leads);

@@ -3,12 +3,12 @@
 //! May not write files. What always holds: the files of a folder go before its sub-folders, as they were
 //! pushed; what waits is bounded by the depth of the tree, not by its size. Tested in `tests`.
 
-use crate::folder::{Filling, release};
+use crate::folder::{Filling, check_shown, release};
 use crate::links::Role;
 use crate::plan::Landing;
 use crate::run::Run;
 use crate::write::{Become, Item, Job};
-use backupengine_model::{DirSlot, Kind, NodeId};
+use backupengine_model::{DirPage, DirSlot, Kind, Node, NodeId};
 use crossbeam_channel::Sender;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,17 +68,12 @@ struct Walk<'a, 'r> {
 
 impl Walk<'_, '_> {
     /// Makes one folder.
-    fn enter(
-        &self,
-        at: &Arc<Filling>,
-        name: &[u8],
-        node: &backupengine_model::Node,
-        leads: bool,
-    ) -> Option<Arc<Filling>> {
-        let entered = match self.run.target.folder(&at.path) {
-            Ok(here) => at.enter(self.run, &here, name, node, leads),
-            Err(error) => Err(format!("its folder cannot be opened: {error}")),
-        };
+    fn enter(&self, at: &Arc<Filling>, name: &[u8], node: &Node, leads: bool) -> Option<Arc<Filling>> {
+        let entered = check_shown(name).and_then(|()| {
+            let here = self.run.target.folder(&at.path);
+            let here = here.map_err(|error| format!("its folder cannot be opened: {error}"))?;
+            at.enter(self.run, &here, name, node, leads)
+        });
         entered.map_err(|message| self.run.fail(at.shown(self.run, name), message)).ok()
     }
 
@@ -134,7 +129,7 @@ impl Walk<'_, '_> {
         self.make_folders(level, folders);
     }
 
-    fn page(&self, level: &Level, from: u64) -> Option<backupengine_model::DirPage> {
+    fn page(&self, level: &Level, from: u64) -> Option<DirPage> {
         let shown = || level.filling.shown(self.run, b"");
         match self.run.tree.list(level.id, from, PAGE) {
             Ok(page) if page.slots.is_empty() && !page.end => {
@@ -163,8 +158,11 @@ impl Walk<'_, '_> {
             }
         };
         for slot in folders {
-            let leads = self.landing.leads(&level.filling.path.child(&slot.name));
-            match level.filling.enter(self.run, &here, &slot.name, &slot.node, leads) {
+            let entered = check_shown(&slot.name).and_then(|()| {
+                let leads = self.landing.leads(&level.filling.path.child(&slot.name));
+                level.filling.enter(self.run, &here, &slot.name, &slot.node, leads)
+            });
+            match entered {
                 Ok(filling) => level.todo.push_back((filling, slot.node.id)),
                 Err(message) => self.run.fail(level.filling.shown(self.run, &slot.name), message),
             }
