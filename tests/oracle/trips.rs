@@ -1,0 +1,137 @@
+//! Round trips are counted, not seconds: what a mount asks of the store does not grow with the vault.
+
+use crate::world::{World, list, read, resolve};
+use backupengine_model::{ContentReader, NodeId, TreeReader};
+use backupengine_store::Writable;
+use backupengine_testkit::Recording;
+use backupengine_testkit::build::TestVault;
+use backupengine_testkit::oracle::{Content, sample, sample::path};
+use backupengine_testkit::recording::Call;
+use backupengine_vault::{Locked, Vault, VaultConfig};
+use std::sync::{Arc, Barrier};
+
+/// A vault of 20 snapshots, each with `files` files more than the one before.
+fn twenty(files: usize) -> World {
+    let mut world = World::new(TestVault::in_memory());
+    for snapshot in 0..20 {
+        let dir = path(format!("dir {snapshot}"));
+        world.tree.mkdir(&dir).unwrap();
+        for n in 0..files {
+            let name = dir.child(format!("file {n}").as_bytes());
+            let body = sample::bytes((snapshot * 1000 + n) as u64, 300 + n * 50);
+            world.tree.create_file(&name, Content::dense(body)).unwrap();
+        }
+        world.push();
+    }
+    world
+}
+
+fn recorded(world: &World) -> (Recording, Vault) {
+    let recording = Recording::new(Arc::clone(&world.vault.store) as Arc<dyn Writable>);
+    let locked = Locked::open(Arc::new(recording.clone())).unwrap();
+    // Nothing is opened ahead here: what is counted is what a reader waits for.
+    let config = VaultConfig { read_ahead_threads: 0, ..VaultConfig::default() };
+    (recording, locked.unlock_as(world.vault.keyring.clone(), config).unwrap())
+}
+
+/// From nothing to the names and attributes in "/" of the newest snapshot.
+fn first_listing(world: &World) -> Vec<Call> {
+    let (recording, vault) = recorded(world);
+    let newest = vault.snapshots().unwrap().last().unwrap().session;
+    assert_eq!(newest, world.sessions.last().unwrap().1);
+    let slots = list(&vault, NodeId::root(newest));
+    assert!(!slots.is_empty());
+    for slot in slots {
+        assert_eq!(vault.node(slot.node.id).unwrap(), slot.node);
+    }
+    recording.calls()
+}
+
+#[test]
+fn mounting_and_the_first_listing_cost_the_same_whatever_the_vault_holds() {
+    let (small, large) = (first_listing(&twenty(1)), first_listing(&twenty(120)));
+    // The vault's id, the list of snapshots, the newest root.
+    assert_eq!(small.len(), 3, "{small:?}");
+    assert_eq!(large.len(), small.len(), "{large:?}");
+}
+
+#[test]
+fn reading_the_first_file_costs_a_stated_number_of_trips() {
+    let world = twenty(120);
+    let (recording, vault) = recorded(&world);
+    let session = world.sessions[10].1;
+    let mut at = world.source_path();
+    at.push(b"dir 3");
+    at.push(b"file 60");
+    let before = recording.calls().len();
+    let file = resolve(&vault, session, &at);
+    let size = vault.node(file).unwrap().attributes.size;
+    let found = recording.calls().len();
+    // The list, the root, and per level of the tree at most a page and the trailer of its pack, once for
+    // directories and once for files.
+    assert!(found - before <= 2 + 2 * 4, "{:?}", recording.calls());
+    read(&vault, file, size);
+    let done = recording.calls().len();
+    // The frame, and the trailer of its pack unless its pages lie there too.
+    assert!(done - found <= 2, "{:?}", recording.calls());
+    // Its neighbours share pages and frame.
+    at = at.split_last().unwrap().0;
+    at.push(b"file 61");
+    let next = resolve(&vault, session, &at);
+    read(&vault, next, vault.node(next).unwrap().attributes.size);
+    assert!(recording.calls().len() - done <= 2, "{:?}", recording.calls());
+}
+
+#[test]
+fn readers_of_one_range_share_one_read() {
+    let mut world = World::new(TestVault::in_memory());
+    world.tree.create_file(&path("file"), Content::dense(sample::bytes(1, 200_000))).unwrap();
+    let session = world.push();
+    let (recording, vault) = recorded(&world);
+    let mut at = world.source_path();
+    at.push(b"file");
+    let file = resolve(&vault, session, &at);
+    recording.take();
+    let start = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for n in 0..8_u64 {
+            let (vault, start) = (&vault, &start);
+            scope.spawn(move || {
+                let mut out = vec![0; 4096];
+                start.wait();
+                assert_eq!(vault.read_at(file, n * 4096, &mut out).unwrap(), 4096);
+                assert!(out == sample::bytes(1, 200_000)[n as usize * 4096..][..4096]);
+            });
+        }
+    });
+    let gets = recording.take();
+    assert_eq!(gets.len(), 1, "{gets:?}");
+}
+
+#[test]
+fn a_whole_walk_reads_each_page_once() {
+    let world = twenty(120);
+    let (recording, vault) = recorded(&world);
+    let session = world.sessions.last().unwrap().1;
+    let walk = || {
+        let (mut open, mut count) = (vec![NodeId::root(session)], 0);
+        while let Some(dir) = open.pop() {
+            for slot in list(&vault, dir) {
+                count += 1;
+                if slot.node.attributes.kind == backupengine_model::Kind::Directory {
+                    open.push(slot.node.id);
+                }
+            }
+        }
+        count
+    };
+    let count = walk();
+    assert!(count > 20 * 120);
+    let mut gets = recording.take();
+    let trips = gets.len();
+    gets.sort_by_key(|call| format!("{call:?}"));
+    gets.dedup();
+    assert_eq!(gets.len(), trips, "nothing is fetched twice");
+    assert!(trips < count / 20, "{trips} trips for {count} nodes");
+    assert_eq!((walk(), recording.take().len()), (count, 0));
+}
