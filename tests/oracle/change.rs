@@ -7,7 +7,7 @@ use proptest::{collection, prop_oneof};
 
 /// One change; numbers choose among what there is, modulo.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Mkdir {
         dir: usize,
         name: u8,
@@ -122,12 +122,13 @@ fn change() -> impl Strategy<Value = Change> {
         // From 1906 on: ext4 keeps no earlier times.
         2 => (at(), -2_000_000_000_i64..6_000_000_000, 0_u32..1_000_000_000)
             .prop_map(|(which, secs, nanos)| Change::Mtime { which, secs, nanos }),
-        2 => (at(), 0_u8..6, 0_usize..2_000).prop_map(|(which, name, len)| Change::Xattr { which, name, len }),
+        // ext4 keeps one block of them per file.
+        2 => (at(), 0_u8..6, 0_usize..600).prop_map(|(which, name, len)| Change::Xattr { which, name, len }),
     ]
 }
 
 /// Rounds of changes, a push after each; a round may be empty.
-pub fn history() -> impl Strategy<Value = Vec<Vec<Change>>> {
+pub(crate) fn history() -> impl Strategy<Value = Vec<Vec<Change>>> {
     let round = prop_oneof![1 => collection::vec(change(), 0..3), 4 => collection::vec(change(), 5..40)];
     collection::vec(round, 2..5)
 }
@@ -164,7 +165,7 @@ fn free(tree: &Tree, dir: usize, n: u8) -> Option<TreePath> {
 
 impl Change {
     /// Makes the change where it is possible.
-    pub fn apply(&self, tree: &mut Tree) {
+    pub(crate) fn apply(&self, tree: &mut Tree) {
         // A name that is taken, a file moved below itself: a history just goes on.
         drop(self.attempt(tree));
     }

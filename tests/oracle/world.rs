@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A directory's size is the disk's own matter; it is compared with the disk itself.
-pub const LENIENT: Leniency = Leniency { directories: true, holes: false, blocks: true };
+pub(crate) const LENIENT: Leniency = Leniency { directories: true, holes: false, blocks: true };
 
-pub struct World {
-    pub vault: TestVault,
-    pub pusher: Pusher,
-    pub oracle: Oracle,
-    pub tree: Tree,
+pub(crate) struct World {
+    pub(crate) vault: TestVault,
+    pub(crate) pusher: Pusher,
+    pub(crate) oracle: Oracle,
+    pub(crate) tree: Tree,
     /// Snapshots so far: the oracle's session and the vault's.
-    pub sessions: Vec<(SessionNo, SessionNo)>,
+    pub(crate) sessions: Vec<(SessionNo, SessionNo)>,
     folder: TempDir,
     on_disk: Tree,
 }
 
 impl World {
-    pub fn new(vault: TestVault) -> Self {
+    pub(crate) fn new(vault: TestVault) -> Self {
         let pusher = vault.pusher("laptop");
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("source")).unwrap();
@@ -39,26 +39,27 @@ impl World {
     }
 
     /// The pushed folder, by its real name.
-    pub fn source(&self) -> PathBuf {
+    pub(crate) fn source(&self) -> PathBuf {
         self.folder.path().join("source").canonicalize().unwrap()
     }
 
     /// Where it stands in a snapshot.
-    pub fn source_path(&self) -> TreePath {
+    pub(crate) fn source_path(&self) -> TreePath {
         TreePath::from_slashes(self.source().as_os_str().as_bytes()).unwrap()
     }
 
     /// A folder of its own for other things.
-    pub fn scratch(&self, name: &str) -> PathBuf {
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         let at = self.folder.path().join(name);
         std::fs::create_dir(&at).unwrap();
         at
     }
 
     /// Brings the disk to the tree and pushes it.
-    pub fn push(&mut self) -> SessionNo {
+    pub(crate) fn push(&mut self) -> SessionNo {
         let source = self.source();
         disk::bring_to(&self.on_disk, &self.tree, &source).unwrap();
+        assert_eq!(disk_differences(&self.tree, &source, LENIENT), [""; 0], "the disk does not follow");
         self.on_disk = self.tree.clone();
         let session = self.pusher.push(&source);
         let created = Timestamp { secs: 1 + self.sessions.len() as i64, nanos: 0 };
@@ -68,12 +69,12 @@ impl World {
     }
 
     /// The node of the pushed folder in a snapshot.
-    pub fn top(&self, vault: &Vault, session: SessionNo) -> NodeId {
+    pub(crate) fn top(&self, vault: &Vault, session: SessionNo) -> NodeId {
         resolve(vault, session, &self.source_path())
     }
 
     /// Holds every snapshot against the oracle, with a reader that knows nothing yet.
-    pub fn check_all(&self) {
+    pub(crate) fn check_all(&self) {
         let vault = self.vault.reader();
         for &(theirs, ours) in &self.sessions {
             let top = self.top(&vault, ours);
@@ -84,7 +85,7 @@ impl World {
     }
 
     /// Holds the newest snapshot against the disk: every attribute as `lstat` shows it, directories too.
-    pub fn check_against_disk(&self) {
+    pub(crate) fn check_against_disk(&self) {
         let vault = self.vault.reader();
         let session = self.sessions.last().unwrap().1;
         let mut open = vec![(self.top(&vault, session), self.source())];
@@ -104,14 +105,14 @@ impl World {
 }
 
 /// Follows a path from "/".
-pub fn resolve<R: TreeReader>(reader: &R, session: SessionNo, path: &TreePath) -> NodeId {
+pub(crate) fn resolve<R: TreeReader>(reader: &R, session: SessionNo, path: &TreePath) -> NodeId {
     path.components().fold(NodeId::root(session), |dir, name| {
         reader.lookup(dir, name).unwrap().unwrap_or_else(|| panic!("{path} is not in {session}")).id
     })
 }
 
 /// A whole listing.
-pub fn list<R: TreeReader>(reader: &R, dir: NodeId) -> Vec<backupengine_model::DirSlot> {
+pub(crate) fn list<R: TreeReader>(reader: &R, dir: NodeId) -> Vec<backupengine_model::DirSlot> {
     let mut slots = Vec::new();
     loop {
         let page = reader.list(dir, slots.len() as u64, 100).unwrap();
@@ -123,19 +124,19 @@ pub fn list<R: TreeReader>(reader: &R, dir: NodeId) -> Vec<backupengine_model::D
 }
 
 /// A whole file.
-pub fn read<R: ContentReader>(reader: &R, id: NodeId, size: u64) -> Vec<u8> {
+pub(crate) fn read<R: ContentReader>(reader: &R, id: NodeId, size: u64) -> Vec<u8> {
     let mut out = vec![0; size as usize];
     assert_eq!(reader.read_at(id, 0, &mut out).unwrap() as u64, size);
     out
 }
 
 /// The tree with every oddity this user can make.
-pub fn odd_tree() -> Tree {
+pub(crate) fn odd_tree() -> Tree {
     use backupengine_testkit::oracle::sample;
     if disk::is_root() { sample::oddities() } else { sample::everyday() }
 }
 
 /// What the folder `at` differs in from the tree.
-pub fn disk_differences(tree: &Tree, at: &Path, leniency: Leniency) -> Vec<String> {
+pub(crate) fn disk_differences(tree: &Tree, at: &Path, leniency: Leniency) -> Vec<String> {
     disk::differences(tree, &TreePath::root(), at, leniency)
 }

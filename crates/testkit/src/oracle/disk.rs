@@ -63,6 +63,8 @@ pub fn bring_to(old: &Tree, new: &Tree, root: &Path) -> io::Result<()> {
         let Some(node) = new.file(file) else { continue };
         let at = path_below(root, path);
         let kept = file == root_kept || old.file_no(path) == Some(file);
+        // A new name of a file that stays: what it holds is what the old tree says.
+        let known = kept || there.contains_key(&file);
         if !kept {
             match there.get(&file) {
                 Some(existing) => fs::hard_link(existing, &at)?,
@@ -70,7 +72,7 @@ pub fn bring_to(old: &Tree, new: &Tree, root: &Path) -> io::Result<()> {
             }
             there.entry(file).or_insert_with(|| at.clone());
         }
-        let before = old.file(file).filter(|_| kept);
+        let before = old.file(file).filter(|_| known);
         if before != Some(node) && settled.insert(file) {
             settle(before.map(|b| &**b), node, &at)?;
         }
