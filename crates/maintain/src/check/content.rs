@@ -83,7 +83,7 @@ impl Walk<'_, '_> {
         if let Some((_, known)) = self.last_frame.filter(|(at, _)| at == frame && plain_len.is_none()) {
             return Ok(known);
         }
-        let found = self.check.locate(self.book, FrameKind::Data, frame, plain_len)?;
+        let found = self.check.locate(self.book, self.info.session, FrameKind::Data, frame, plain_len)?;
         self.last_frame = Some((*frame, found));
         Ok(found)
     }
@@ -142,7 +142,7 @@ impl Walk<'_, '_> {
         at: &FrameRef,
         level: Option<u8>,
     ) -> Result<Result<ExtentPage, FindingNo>, CheckError> {
-        let plain_len = match self.check.locate(self.book, FrameKind::Extents, at, None)? {
+        let plain_len = match self.check.locate(self.book, self.info.session, FrameKind::Extents, at, None)? {
             Ok(plain_len) => usize::try_from(plain_len).ok(),
             Err(finding) => return Ok(Err(finding)),
         };
@@ -169,6 +169,7 @@ impl Walk<'_, '_> {
             path: path.to_slashes(),
             to: None,
             nodes: 1,
+            below: false,
         };
         self.check.findings().affects(finding, affected);
     }

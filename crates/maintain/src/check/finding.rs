@@ -147,17 +147,22 @@ pub struct Affected {
     pub to: Option<Vec<u8>>,
     /// How many nodes; 0 where that is unknown.
     pub nodes: u64,
+    /// Directories are among them: what lies below these cannot be reached by its path either, and is not
+    /// counted in `nodes`.
+    pub below: bool,
 }
 
 impl fmt::Display for Affected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = String::from_utf8_lossy(&self.path);
+        let (path, nodes) = (String::from_utf8_lossy(&self.path), self.nodes);
+        let below = if self.below { ", and what is below them" } else { "" };
         match &self.to {
             None => write!(f, "{}:{path}", self.snapshot),
-            Some(to) if to.is_empty() => write!(f, "{}: {} nodes from {path} on", self.snapshot, self.nodes),
+            Some(_) if nodes == 0 => write!(f, "{}: all of it", self.snapshot),
+            Some(to) if to.is_empty() => write!(f, "{}: {nodes} names from {path} on{below}", self.snapshot),
             Some(to) => {
                 let to = String::from_utf8_lossy(to);
-                write!(f, "{}: {} nodes between {path} and {to}", self.snapshot, self.nodes)
+                write!(f, "{}: {nodes} names between {path} and {to}{below}", self.snapshot)
             }
         }
     }
@@ -179,10 +184,13 @@ mod tests {
             path: b"/a\xff".to_vec(),
             to: to.map(<[u8]>::to_vec),
             nodes: 3,
+            below: true,
         };
         assert_eq!(affected(None).to_string(), "abababababababab:/a\u{fffd}");
         let run = affected(Some(b"/b")).to_string();
-        assert_eq!(run, "abababababababab: 3 nodes between /a\u{fffd} and /b");
-        assert!(affected(Some(b"")).to_string().ends_with("on"));
+        assert_eq!(run, "abababababababab: 3 names between /a\u{fffd} and /b, and what is below them");
+        assert!(affected(Some(b"")).to_string().ends_with(" on, and what is below them"));
+        let all = Affected { nodes: 0, ..affected(Some(b"")) };
+        assert_eq!(all.to_string(), "abababababababab: all of it");
     }
 }

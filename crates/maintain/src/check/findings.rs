@@ -114,7 +114,8 @@ mod tests {
         assert_eq!(findings.add(&Nobody, object, Problem::Damaged, "else"), first);
         for _ in 0..AFFECTED_MAX + 5 {
             let (session, snapshot) = (SessionNo(1), SnapshotId([1; 8]));
-            findings.affects(first, Affected { session, snapshot, path: b"/a".to_vec(), to: None, nodes: 1 });
+            let path = b"/a".to_vec();
+            findings.affects(first, Affected { session, snapshot, path, to: None, nodes: 1, below: false });
         }
         assert_eq!(findings.get(&object), Some(first));
         let all = findings.into_all();

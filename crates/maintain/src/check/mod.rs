@@ -1,7 +1,8 @@
 //! `check`: is everything there that the live snapshots need, and is it what it was?
 //!
 //! **What it is.** Four steps: the ledger, envelopes and roots; the packs (trailer, commitment, footer); with
-//! [`ReadData`] every frame in them; the trees, page by page, down to where each file's bytes lie.
+//! [`ReadData`] every frame in them; the trees, page by page, down to where each file's bytes lie. CHECK.md lists
+//! what is looked at and what cannot be seen.
 //!
 //! **What it may not do.** Trust a cache, stop at damage, or judge what no live snapshot needs.
 //!

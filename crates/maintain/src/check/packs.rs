@@ -151,12 +151,14 @@ impl Checker<'_> {
         Ok(if load_footer(self, &place)?.is_some() { PackState::Whole(place) } else { no_footer })
     }
 
-    /// Where a referenced frame stands in its pack's list, or which finding says that it cannot be read.
+    /// Where a referenced frame stands in its pack's list, or which finding says that it cannot be read. A
+    /// reference that leads astray is the fault of `from`, whose page holds it, and not of the frame.
     ///
     /// `plain_len` is what its reference implies, where that says it exactly.
     pub(super) fn locate(
         &self,
         book: &mut PackBook,
+        from: SessionNo,
         kind: FrameKind,
         at: &FrameRef,
         plain_len: Option<u64>,
@@ -197,16 +199,19 @@ impl Checker<'_> {
                 None => return self.open_instead(object, kind, at, wanted),
             },
         };
-        let inconsistent = |detail: &str| Ok(Err(self.found(object, Problem::Inconsistent, detail)));
+        let inconsistent = |detail: &str| {
+            let detail = format!("a reference to {object} {detail}");
+            Ok(Err(self.found(Object::Snapshot(from), Problem::Inconsistent, detail)))
+        };
         let Ok(found) = borders.binary_search_by_key(&at.offset, |border| border.offset) else {
-            return inconsistent("a reference leads here, where no frame begins");
+            return inconsistent("leads to where no frame begins");
         };
         let border = borders[found];
         if (border.stored_len, border.kind) != (at.stored_len, kind) {
-            return inconsistent("a reference says another length or kind than the frame has");
+            return inconsistent("says another length or kind than the frame has");
         }
         if plain_len.is_some_and(|len| len != u64::from(border.plain_len)) {
-            return inconsistent("a reference says another length than the frame's bytes have");
+            return inconsistent("says another length than the frame's bytes have");
         }
         Ok(Ok(border.plain_len))
     }

@@ -129,5 +129,6 @@ impl Checker<'_> {
 
 /// All of a snapshot.
 pub(super) fn whole(info: &SnapshotInfo, nodes: u64) -> Affected {
-    Affected { session: info.session, snapshot: info.id, path: b"/".to_vec(), to: Some(Vec::new()), nodes }
+    let (path, to) = (b"/".to_vec(), Some(Vec::new()));
+    Affected { session: info.session, snapshot: info.id, path, to, nodes, below: true }
 }

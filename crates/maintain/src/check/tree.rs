@@ -139,7 +139,7 @@ impl Walk<'_, '_> {
             return if fits { Ok(Some(known)) } else { self.misfit(child, bounds).map(|()| None) };
         }
         let kind = if level == 0 { FrameKind::Leaf } else { FrameKind::Index };
-        let bytes = match self.check.locate(self.book, kind, &child.frame, None)? {
+        let bytes = match self.check.locate(self.book, self.info.session, kind, &child.frame, None)? {
             Err(finding) => return self.lose(finding, child, bounds).map(|()| None),
             Ok(plain_len) => {
                 match self.check.vault.frame(kind, &child.frame, usize::try_from(plain_len).ok()) {
@@ -221,8 +221,10 @@ impl Walk<'_, '_> {
             session: self.info.session,
             snapshot: self.info.id,
             path: shown(bounds.low),
-            to: Some(bounds.high.map_or_else(Vec::new, shown)),
+            // A border between the classes is no path: the run ends with the directories.
+            to: Some(bounds.high.filter(|high| high.len() > 1).map_or_else(Vec::new, shown)),
             nodes: child.entries,
+            below: bounds.low.first().is_none_or(|class| *class == Class::Directory as u8),
         };
         self.check.findings().affects(finding, affected);
         self.check.advance(Phase::Trees, |_| {})
