@@ -8,7 +8,7 @@ use crate::targets::{Kind, Target, targets};
 use backupengine_maintain::Object;
 use backupengine_model::TreeReader;
 use backupengine_store::{FolderStore, Writable};
-use backupengine_testkit::build::Unwatched;
+use backupengine_testkit::build::{TestVault, Unwatched};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -242,12 +242,20 @@ fn push_again(base: &Base, folder: &Path, target: &Target, case: &str) {
 
 #[test]
 fn what_snapshots_share_is_walked_once() {
-    let base = Base::new();
-    let stats = check_with(&base.vault.reader(), None).stats;
-    let shown: usize = base.shown.values().map(std::collections::BTreeMap::len).sum();
-    assert_eq!((stats.snapshots, stats.snapshots_total), (3, 3));
+    let (vault, source) = (TestVault::in_folder(), tempfile::tempdir().unwrap());
+    vault.put_envelopes();
+    for number in 0..4000 {
+        let folder = source.path().join(format!("{}", number / 100));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{number}")), format!("file {number}")).unwrap();
+    }
+    let pusher = vault.pusher("laptop");
+    let sessions = [(); 4].map(|()| pusher.push(source.path()));
+    let stats = check_with(&vault.reader(), None).stats;
+    let shown: usize = sessions.iter().map(|session| read_all(&vault.reader(), *session).len()).sum();
+    assert_eq!((stats.snapshots, stats.snapshots_total), (4, 4));
     assert!(stats.nodes * 2 < shown as u64, "{} names were walked for {shown}", stats.nodes);
-    assert_eq!((stats.unused, stats.bytes_to_read), (0, 0));
+    assert_eq!((stats.findings, stats.unused, stats.bytes_to_read), (0, 0, 0));
     assert_eq!(stats.packs, stats.packs_total);
 }
 
