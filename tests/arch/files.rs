@@ -18,7 +18,8 @@ fn every_file_says_what_it_is() {
     for file in rust_files() {
         let first = file.text.lines().next().unwrap_or("");
         // A proc-macro or fuzz target may begin with an attribute of the whole file.
-        let first = if first.starts_with("#![no_main]") { file.text.lines().nth(1).unwrap_or("") } else { first };
+        let first =
+            if first.starts_with("#![no_main]") { file.text.lines().nth(1).unwrap_or("") } else { first };
         assert!(first.starts_with("//!"), "{} does not begin with a header", file.path);
     }
 }
@@ -62,7 +63,8 @@ fn every_test_file_is_run() {
     }
     assert!(folders.len() >= 8, "{folders:?}");
     // Every file below is a module of its main.rs, directly or through another module.
-    for file in rust_files().iter().filter(|f| f.path.starts_with("tests/") && !f.path.ends_with("/main.rs")) {
+    for file in rust_files().iter().filter(|f| f.path.starts_with("tests/") && !f.path.ends_with("/main.rs"))
+    {
         let parts: Vec<&str> = file.path.split('/').collect();
         if !folders.contains(parts[1]) {
             continue;
@@ -75,7 +77,10 @@ fn every_test_file_is_run() {
         };
         let owners = [format!("{parent}/main.rs"), format!("{parent}/mod.rs"), format!("{parent}.rs")];
         let named = rust_files().iter().filter(|f| owners.contains(&f.path)).any(|f| {
-            f.text.lines().any(|l| l.trim_start_matches("pub(crate) ").trim_start_matches("pub ").trim() == format!("mod {module};"))
+            f.text.lines().any(|l| {
+                l.trim_start_matches("pub(crate) ").trim_start_matches("pub ").trim()
+                    == format!("mod {module};")
+            })
         });
         assert!(named, "{} is in no module tree: its tests never run", file.path);
     }

@@ -14,9 +14,10 @@ fn tests_of_the_workspace() -> BTreeSet<&'static str> {
             if !is_test {
                 continue;
             }
-            let function = lines[at..].iter().take(6).find_map(|l| {
-                l.trim_start_matches("async ").strip_prefix("fn ")?.split('(').next()
-            });
+            let function = lines[at..]
+                .iter()
+                .take(6)
+                .find_map(|l| l.trim_start_matches("async ").strip_prefix("fn ")?.split('(').next());
             names.extend(function);
         }
     }

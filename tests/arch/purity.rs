@@ -11,7 +11,8 @@ const PURE: &[(&str, &str)] = &[
 
 /// What each pure crate's clippy.toml bans, and what is searched for besides: a ban that is not looked for is
 /// only as good as the lint run.
-const BANNED: &[&str] = &["std::fs", "std::net", "std::env", "SystemTime::now", "Instant::now", "thread::spawn"];
+const BANNED: &[&str] =
+    &["std::fs", "std::net", "std::env", "SystemTime::now", "Instant::now", "thread::spawn"];
 
 /// Where code may ask which system it is built for.
 const SYSTEM_PLACES: &[&str] = &[
@@ -58,7 +59,8 @@ fn pure_crates_do_no_io() {
 
 #[test]
 fn the_system_is_asked_for_in_few_places() {
-    let marks = ["cfg(unix", "cfg(windows", "cfg(target_os", "cfg(not(unix", "cfg(not(windows", "cfg(not(target_os"];
+    let marks =
+        ["cfg(unix", "cfg(windows", "cfg(target_os", "cfg(not(unix", "cfg(not(windows", "cfg(not(target_os"];
     for file in rust_files() {
         if SYSTEM_PLACES.iter().any(|place| file.path.starts_with(place)) {
             continue;

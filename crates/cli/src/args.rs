@@ -153,8 +153,8 @@ pub(crate) struct Mount {
     /// Show one snapshot, or one folder of it, instead of all
     #[arg(long, value_name = "S[:PATH]")]
     pub(crate) snapshot: Option<String>,
-    /// Memory for what is kept open, such as 256MiB
-    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
+    /// Memory to stay within
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) memory: String,
     /// Let other users look in, by the permissions stored
     #[arg(long)]

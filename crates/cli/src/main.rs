@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod background;
 mod command;
 mod config;
 mod error;

@@ -8,7 +8,7 @@ use crate::args::Global;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The bar on the screen now, so that others can write above it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -25,6 +25,7 @@ pub(crate) fn above_bar(write: impl FnOnce()) {
 /// A bar, or a spinner where the end is not known; nothing where nothing may move.
 pub(crate) struct Bar {
     bar: ProgressBar,
+    told: Mutex<Option<Instant>>,
 }
 
 impl Bar {
@@ -47,7 +48,23 @@ impl Bar {
             bar.enable_steady_tick(Duration::from_millis(250));
             *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
         }
-        Self { bar }
+        Self { bar, told: Mutex::new(None) }
+    }
+
+    /// Whether enough time went by since it said so last: what is told often need not be formatted each time.
+    pub(crate) fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.duration_since(last) >= Duration::from_millis(100));
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+
+    /// What counts as done, where that is learned on the way.
+    pub(crate) fn set_total(&self, total: u64) {
+        self.bar.set_length(total);
     }
 
     /// Moves it. More than the total, where that was an estimate, moves the total along.

@@ -77,14 +77,14 @@ pub(crate) fn ask(prompt: &str, otherwise: impl FnOnce() -> Failure) -> Result<Z
 /// # Errors
 /// See [`ask`].
 pub(crate) fn ask_passphrase() -> Result<Passphrase, Failure> {
-    let mut text = ask("Passphrase: ", || {
-        Failure::new(
-            Kind::Denied,
-            "the vault needs its passphrase, and nobody is there to type it".to_owned(),
-        )
-        .hint("give it by --passphrase-file, --passphrase-command or BACKUPENGINE_PASSPHRASE")
-    })?;
+    let mut text = ask("Passphrase: ", nobody_to_ask)?;
     Ok(Passphrase::new(std::mem::take(&mut text)))
+}
+
+/// What to say where a passphrase is needed and cannot be asked for.
+pub(crate) fn nobody_to_ask() -> Failure {
+    Failure::new(Kind::Denied, "the vault needs its passphrase, and nobody is there to type it".to_owned())
+        .hint("give it by --passphrase-file, --passphrase-command or BACKUPENGINE_PASSPHRASE")
 }
 
 /// A passphrase for a new vault: given, or asked for twice. Refused where it can be guessed, unless `weak`.

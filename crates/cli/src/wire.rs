@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes for opened pages and frames where no flag says otherwise.
-pub(crate) const MEMORY: u64 = 128 << 20;
+pub(crate) const MEMORY: u64 = 96 << 20;
 
 /// What every command is given.
 pub(crate) struct Wire {

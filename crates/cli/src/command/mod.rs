@@ -5,10 +5,13 @@
 //! **Where it is tested.** `tests/cli`, a folder of cases.
 
 mod cat;
+mod check;
 mod completions;
 mod init;
 mod ls;
+mod mount;
 mod push;
+mod restore;
 mod snapshots;
 mod status;
 mod unmount;
@@ -33,6 +36,8 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Status => status::run(wire),
         Command::Completions(args) => completions::run(&args),
         Command::Version => version::run(wire),
-        _ => Err(Failure::usage("not there yet")),
+        Command::Mount(args) => mount::run(wire, &args),
+        Command::Restore(args) => restore::run(wire, &args),
+        Command::Check(args) => check::run(wire, &args),
     }
 }

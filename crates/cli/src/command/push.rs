@@ -11,7 +11,7 @@ use backupengine_push::{Device, Observer, PushConfig, PushReport, PushStats};
 use backupengine_seal::{Certificate, DeviceKey, Role};
 use backupengine_source::{Notice, NoticeKind, WalkConfig, own_mounts};
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Pushes and prints what came of it; the snapshot's id last.
@@ -112,7 +112,7 @@ fn walk_config(
         }
     }
     Ok(WalkConfig {
-        roots: args.paths.clone(),
+        roots: args.paths.iter().map(|path| full_path(path)).collect::<Result<_, _>>()?,
         excludes,
         exclude_caches: args.exclude_caches,
         gitignore: args.gitignore,
@@ -121,6 +121,20 @@ fn walk_config(
         skip_devices: mounts.iter().map(|mount| mount.device).collect(),
         threads: 0,
     })
+}
+
+/// The path as it stands in the snapshot: links among its parents resolved, and its last name too where a slash
+/// at its end says so.
+fn full_path(path: &Path) -> Result<PathBuf, Failure> {
+    let failed = |e| Failure::io("find", path, e).hint("check the path; nothing was stored");
+    let bytes = path.as_os_str().as_encoded_bytes();
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if !bytes.ends_with(b"/") && !bytes.ends_with(b"/.") => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            Ok(parent.canonicalize().map_err(failed)?.join(name))
+        }
+        _ => path.canonicalize().map_err(failed),
+    }
 }
 
 /// A backup of the backup would grow with every push.
