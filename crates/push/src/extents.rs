@@ -88,7 +88,7 @@ mod tests {
         };
         let run = |n: usize| Extent {
             len: n as u64 % 1000 + 1,
-            frame: (n % 3 != 0).then(|| frame(n as u32 * 100)),
+            frame: (!n.is_multiple_of(3)).then(|| frame(n as u32 * 100)),
         };
         let mut extents = Extents::default();
         (0..count).for_each(|n| extents.push(run(n), &mut write).unwrap());

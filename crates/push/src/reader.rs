@@ -12,7 +12,7 @@ use crate::flow::{Body, ChunkOut, FileRead, Job, PieceOut, ReadFile, ReadTask, R
 use crate::sealer::{Sealer, Texture};
 use crate::shared::Shared;
 use backupengine_format::limits::INLINE_MAX;
-use backupengine_model::{NodeFlags, Timestamp};
+use backupengine_model::{Attributes, NodeFlags, Timestamp};
 use backupengine_source::{Identity, Notice, NoticeKind, SourceFile, same_state};
 use crossbeam_channel::{Receiver, select};
 use std::io;
@@ -89,24 +89,30 @@ pub(crate) fn torn(path: &Path) -> Notice {
     Notice { path: path.to_owned(), kind: NoticeKind::Torn, message }
 }
 
-/// Waits until a change that is still to come cannot bear the change time `ctime` any more.
-pub(crate) fn let_settle(ctime: Timestamp) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    if let Some(left) = now.ok().and_then(|now| unsettled(now, ctime)) {
-        std::thread::sleep(left);
-    }
+/// Looks at an open file once a change that is still to come cannot bear the change time it shows. Says whether
+/// that could be had: a file that changes all the time never settles.
+pub(crate) fn stat_settled(file: &SourceFile) -> io::Result<((Attributes, Identity), bool)> {
+    let left = |identity: &Identity| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.ok().and_then(|now| unsettled(now, identity.ctime))
+    };
+    let seen = file.stat()?;
+    let Some(wait) = left(&seen.1) else { return Ok((seen, true)) };
+    std::thread::sleep(wait);
+    let seen = file.stat()?;
+    let settled = left(&seen.1).is_none();
+    Ok((seen, settled))
 }
 
 /// How long from `now` (since 1970) until changes get another change time than `ctime`. They do already when it
 /// lies in the future: the clock was set back since.
 fn unsettled(now: Duration, ctime: Timestamp) -> Option<Duration> {
     let ctime = Duration::new(u64::try_from(ctime.secs).ok()?, ctime.nanos);
-    CLOCK_TICK.checked_sub(now.checked_sub(ctime)?)
+    CLOCK_TICK.checked_sub(now.checked_sub(ctime)?).filter(|left| !left.is_zero())
 }
 
 fn read(shared: &Shared<'_>, sealer: &mut Sealer, task: &ReadTask) -> FileRead {
     let failed = |error: io::Error| unreadable(&task.path, &error);
-    let_settle(task.identity.ctime);
     let (mut file, held_still) = read_once(shared, sealer, task).map_err(failed)?;
     if !held_still {
         let (again, held_still) = read_once(shared, sealer, task).map_err(failed)?;
@@ -124,7 +130,7 @@ fn read(shared: &Shared<'_>, sealer: &mut Sealer, task: &ReadTask) -> FileRead {
 /// Reads it, and says whether it stayed the same meanwhile.
 fn read_once(shared: &Shared<'_>, sealer: &mut Sealer, task: &ReadTask) -> io::Result<(ReadFile, bool)> {
     let file = SourceFile::open_file(&task.path)?;
-    let before = file.stat()?;
+    let (before, settled) = stat_settled(&file)?;
     let (mut attributes, identity) = before.clone();
     // One that grew beyond what is read whole is cut there and counts as torn.
     let size = attributes.size.min(WHOLE_MAX);
@@ -147,7 +153,8 @@ fn read_once(shared: &Shared<'_>, sealer: &mut Sealer, task: &ReadTask) -> io::R
         body_of(shared, sealer, bytes)
     };
     let after = file.stat()?;
-    let held_still = same_state((&before.0, &before.1), (&after.0, &after.1)) && read == attributes.size;
+    let same = same_state((&before.0, &before.1), (&after.0, &after.1));
+    let held_still = settled && same && read == attributes.size;
     attributes.size = read;
     attributes.allocated = allocated(&body);
     attributes.flags = NodeFlags::default();
@@ -231,7 +238,7 @@ mod tests {
         let at = |secs, nanos| unsettled(now, Timestamp { secs, nanos });
         assert_eq!(at(1000, 5_000_000), Some(CLOCK_TICK));
         assert_eq!(at(1000, 0), Some(Duration::from_millis(15)));
-        assert_eq!(at(999, 900_000_000), None);
+        assert_eq!(at(999, 985_000_000), None);
         assert_eq!(at(1000, 5_000_001), None);
         assert_eq!(at(-5, 0), None);
         assert_eq!(at(i64::MAX, 0), None);

@@ -98,7 +98,7 @@ pub(crate) fn begin(
     let committed = all.iter().filter(|s| s.device == device && s.state == SessionState::Committed);
     let newest = committed.map(|s| s.session).max();
     // A snapshot must be newer than the one it chains to.
-    let open = open_sessions(&all, device).into_iter().filter(|s| resume && Some(s.session) > newest).last();
+    let open = open_sessions(&all, device).into_iter().rfind(|s| resume && Some(s.session) > newest);
     if let Some(open) = open
         && !root_is_stored(vault, open.session)?
     {

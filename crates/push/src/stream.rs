@@ -4,7 +4,7 @@
 //! that changed is sent again from the start, once. Tested in `tests.rs` of the crate.
 use crate::error::PushError;
 use crate::flow::{Draft, Event, Job, StreamEnd, ticket};
-use crate::reader::{let_settle, torn, unreadable};
+use crate::reader::{stat_settled, torn, unreadable};
 use crate::sealer::Texture;
 use crate::walk::{Outlets, Walk, send};
 use backupengine_model::{Attributes, NodeFlags};
@@ -25,7 +25,6 @@ impl Walk<'_> {
         let Some(outlets) = &self.outlets else { return Ok(()) };
         let path = draft.real_path();
         let seen = draft.identity;
-        let_settle(seen.ctime);
         send(self.shared, &outlets.events, Event::StreamBegin(Box::new(draft)));
         let end = self.stream_twice(outlets, &path).map(|(attributes, identity, flags)| StreamEnd {
             attributes,
@@ -54,7 +53,7 @@ impl Walk<'_> {
 
     fn stream_once(&self, outlets: &Outlets, path: &Path) -> io::Result<(Attributes, Identity, bool)> {
         let file = SourceFile::open_file(path)?;
-        let (mut attributes, identity) = file.stat()?;
+        let ((mut attributes, identity), settled) = stat_settled(&file)?;
         let before = attributes.clone();
         let sparse = attributes.allocated.is_some();
         let texture = Arc::new(Texture::default());
@@ -75,7 +74,8 @@ impl Walk<'_> {
             }
         }
         let (now, identity_now) = file.stat()?;
-        let held_still = same_state((&before, &identity), (&now, &identity_now)) && at == before.size;
+        let same = same_state((&before, &identity), (&now, &identity_now));
+        let held_still = settled && same && at == before.size;
         attributes.size = at;
         attributes.allocated = holes.then_some(data);
         Ok((attributes, identity, held_still))
