@@ -86,10 +86,22 @@ pub(crate) fn problem_of(error: &VaultError) -> Option<Problem> {
     }
 }
 
+/// An error of the vault without the place it names: a finding names its object itself.
+pub(crate) fn describe_at(error: &VaultError) -> String {
+    match error {
+        VaultError::Damaged { what, source, .. } => {
+            chain((*what).to_owned(), source.as_ref().map(|cause| &**cause as &(dyn Error + 'static)))
+        }
+        other => describe(other),
+    }
+}
+
 /// An error and its causes, outermost first, in one line.
 pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+    chain(error.to_string(), error.source())
+}
+
+fn chain(mut text: String, mut cause: Option<&(dyn Error + 'static)>) -> String {
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());

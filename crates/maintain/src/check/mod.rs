@@ -24,7 +24,7 @@ mod tree;
 use crate::CheckStats;
 use backupengine_vault::{Vault, VaultError};
 use finding::{Finding, Object, Problem};
-use findings::{FindingNo, Findings, describe, problem_of};
+use findings::{FindingNo, Findings, describe_at, problem_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
@@ -159,7 +159,7 @@ impl Checker<'_> {
     /// Notes an error as a finding, unless it only says that the store is away.
     fn found_error(&self, object: Object, error: VaultError) -> Result<FindingNo, CheckError> {
         match problem_of(&error) {
-            Some(problem) => Ok(self.found(object, problem, describe(&error))),
+            Some(problem) => Ok(self.found(object, problem, describe_at(&error))),
             None => Err(error.into()),
         }
     }

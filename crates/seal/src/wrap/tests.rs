@@ -1,3 +1,5 @@
+//! Tests of envelopes: every secret, every bit, every cost, and what a store could write.
+
 use super::*;
 use crate::testing::{keyring, root_key};
 
