@@ -12,8 +12,8 @@ pub const LABEL_MAX: usize = 960;
 
 const WHAT: &str = "snapshot label";
 const VERSION: u32 = 1;
-/// Room for a device name, all else left out.
-const NAME_MAX: usize = LABEL_MAX - 16;
+/// Room for a device name, all else left out: 8 bytes are heads, version and mark.
+const NAME_MAX: usize = LABEL_MAX - 8;
 
 /// The text parts of a label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
