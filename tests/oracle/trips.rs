@@ -1,12 +1,12 @@
 //! Round trips are counted, not seconds: what a mount asks of the store does not grow with the vault.
 
-use crate::world::{World, list, read, resolve};
+use crate::world::{LENIENT, World, list, read, resolve};
 use backupengine_model::{ContentReader, NodeId, TreeReader};
 use backupengine_store::Writable;
-use backupengine_testkit::Recording;
 use backupengine_testkit::build::TestVault;
-use backupengine_testkit::oracle::{Content, sample, sample::path};
+use backupengine_testkit::oracle::{Content, differences, sample, sample::path};
 use backupengine_testkit::recording::Call;
+use backupengine_testkit::{Recording, Strict};
 use backupengine_vault::{Locked, Vault, VaultConfig};
 use std::sync::{Arc, Barrier};
 
@@ -106,6 +106,19 @@ fn readers_of_one_range_share_one_read() {
     });
     let gets = recording.take();
     assert_eq!(gets.len(), 1, "{gets:?}");
+}
+
+#[test]
+fn a_store_that_watches_sees_whole_blocks_only() {
+    let mut world = World::new(TestVault::in_memory());
+    world.tree = crate::world::odd_tree();
+    let session = world.push();
+    // It refuses every range that is not whole blocks, and every blob that no committed session holds.
+    let strict = Strict::watching(Arc::clone(&world.vault.store) as Arc<dyn Writable>);
+    let vault = world.vault.reader_on(Arc::new(strict));
+    let top = world.top(&vault, session);
+    let theirs = NodeId::root(world.sessions[0].0);
+    assert_eq!(differences(&world.oracle, theirs, &vault, top, LENIENT), [""; 0]);
 }
 
 #[test]

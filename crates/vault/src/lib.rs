@@ -9,6 +9,31 @@
 //! budget; nothing opened rests on disk.
 //!
 //! **Where it is tested.** Beside the code; `tests/oracle`, `tests/damage`, `tests/mount`; fetch counts there.
+//!
+//! # Decisions
+//! 2026-11-24:
+//! - The trailer of a pack is read once (64 bytes) before its first frame, because the commitment must be compared
+//!   before anything is decrypted; the checked key is kept. On a folder that is one small read per pack; across
+//!   a network it costs a trip per pack on first touch, which can later be joined with the frame's own request.
+//! - Opened buffers are wiped when their last holder lets go, by a plain fill: `zeroize` writes byte by byte and
+//!   would cost a third of what opening costs. Decoded pages are not wiped: names in thousands of small pieces,
+//!   which the kernel keeps in its own caches anyway.
+//! - A store on a grid of 1 is polled on the calling thread and gets no runtime; any other gets one with a single
+//!   worker, and its reads are widened to the grid. Retries and time limits belong to wrappers of the store.
+//! - Caches are `quick_cache` (figures in `cache.rs`). Frames take half of the budget, pages a quarter, streams
+//!   that are opened ahead an eighth at a time, roots and places in lists the rest.
+//! - Look-ups ask for a directory first: the directories' leaves are few and shared by all look-ups.
+//! - A hard-linked name whose first name cannot be found (damage) shows its own id as inode, with a warning: one
+//!   damaged page must not take the listings of others along. Everything else that fails is an error.
+//! - A ledger's record that contradicts its root (id, device, time) is refused when the root is read; its lengths
+//!   may be wrong and cost one more call.
+//! - The floor: a device's newest session must not be older than remembered, nor than what the newest root of
+//!   another device has seen of it. Hashes are compared for roots that are read; a remembered one that has not
+//!   moved is pinned, so that reading it later fails if it was exchanged. Retention that removes a newest
+//!   snapshot needs signed records of removal (security.md 6), which do not exist yet.
+//! - Equal envelopes are tried once; at most eight of a kind, so a store cannot multiply the passphrase hash.
+//! - Where moved packs went is asked of [`Relocations`] and only when a pack is missing; the ledger fills it when
+//!   there is a compaction.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
