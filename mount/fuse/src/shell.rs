@@ -162,11 +162,12 @@ fn send_xattr(value: &[u8], size: u32, reply: ReplyXattr) {
 impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T, C> {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let offered = config.capabilities();
+        // Listings always bring attributes: left to the kernel's guess (READDIRPLUS_AUTO), programs that list
+        // a large folder before they look at its files get those one by one.
         let mut wanted = InitFlags::FUSE_ASYNC_READ
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_MAX_PAGES
             | InitFlags::FUSE_NO_OPEN_SUPPORT

@@ -4,6 +4,7 @@
 //! May not cache: the reader below does. What always holds: operations are independent of each other and may
 //! run on any number of threads; nothing here waits but for the reader.
 
+use crate::ahead::Ahead;
 use crate::attr::{Attr, Owner, VolumeFigures};
 use crate::inode::Place;
 use crate::namespace::{Folder, Namespace, Own, Target};
@@ -51,6 +52,7 @@ pub struct ReadOnlyFs<T, C> {
     pub(crate) config: Config,
     pub(crate) view: View,
     pub(crate) reasons: Reasons,
+    ahead: Ahead,
 }
 
 impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
@@ -62,7 +64,7 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         let version = tree.version()?;
         let shown = Namespace::build(&tree.snapshots()?, &Namespace::default());
         let view = View::All { shown: RwLock::new(Arc::new(shown)), version: Mutex::new(version) };
-        Ok(Self { tree, content, config, view, reasons: Reasons::default() })
+        Ok(Self { tree, content, config, view, reasons: Reasons::default(), ahead: Ahead::default() })
     }
 
     /// A mount that shows just one directory of one snapshot at its root.
@@ -74,7 +76,14 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         if node.attributes.kind != Kind::Directory {
             return Err(FsError::NotADirectory);
         }
-        Ok(Self { tree, content, config, view: View::One(root), reasons: Reasons::default() })
+        Ok(Self {
+            tree,
+            content,
+            config,
+            view: View::One(root),
+            reasons: Reasons::default(),
+            ahead: Ahead::default(),
+        })
     }
 
     /// Looks whether the list of snapshots changed, shows the new one, and says what a system has to forget.
@@ -266,6 +275,12 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
     pub fn read(&self, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize, FsError> {
         let ino = handle.ino();
         let Place::Node(id) = self.place(ino) else { return Err(FsError::IsADirectory) };
+        if offset == 0
+            && let Some(next) = self.ahead.begun(id)
+        {
+            let next: Vec<NodeId> = next.map(|place| NodeId { session: id.session, place }).collect();
+            self.content.will_read(&next);
+        }
         let read = self.content.read_at(id, offset, out);
         let n = read.map_err(|error| self.failed(ino, &error, FsError::BadHandle))?;
         if n < out.len() {

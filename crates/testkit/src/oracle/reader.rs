@@ -25,6 +25,8 @@ pub struct Calls {
     pub list: AtomicU64,
     /// [`ContentReader::read_at`].
     pub read: AtomicU64,
+    /// Files named by [`ContentReader::will_read`].
+    pub announced: AtomicU64,
 }
 
 struct Fault {
@@ -256,6 +258,10 @@ impl ContentReader for Oracle {
             Body::File(content) => Ok(content.read_at(offset, out)),
             _ => Err(wrong_kind("file")),
         })?
+    }
+
+    fn will_read(&self, ids: &[NodeId]) {
+        self.calls.announced.fetch_add(ids.len() as u64, Ordering::Relaxed);
     }
 
     fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError> {
