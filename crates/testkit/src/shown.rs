@@ -1,12 +1,17 @@
 //! A whole snapshot as one value, so that two can be compared.
 //!
-//! May not judge: it is what a reader shows, read to the last byte.
+//! May not judge: it is what a reader shows, read to the last byte. Full names, as a push gives them; what lies
+//! above the pushed folder changes as others come and go, so tests compare what lies [`below`] it.
 
 use backupengine_model::{
     Attributes, ContentReader, Kind, NodeId, ReadError, SessionNo, TreeReader, XattrName,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// What a reader shows of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,4 +94,65 @@ fn contents<R: ContentReader>(reader: &R, id: NodeId, size: u64) -> Result<Vec<u
         at = span.offset + span.len;
     }
     Ok(bytes)
+}
+
+/// The part of a tree that is `root` or lies below it.
+pub fn below(tree: BTreeMap<Vec<u8>, Shown>, root: &Path) -> BTreeMap<Vec<u8>, Shown> {
+    let root = root.as_os_str().as_bytes();
+    let inside = |path: &[u8]| path.strip_prefix(root).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+    tree.into_iter().filter(|(path, _)| inside(path)).collect()
+}
+
+/// Where a tree that shows all [`below`] `root` differs from what lies there: names, kind, mode, owner, size,
+/// time and bytes.
+///
+/// # Panics
+/// Where the folder cannot be read.
+pub fn differences_from_disk(tree: &BTreeMap<Vec<u8>, Shown>, root: &Path) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut left: BTreeMap<&[u8], &Shown> =
+        tree.iter().map(|(path, shown)| (path.as_slice(), shown)).collect();
+    let mut todo: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(path) = todo.pop() {
+        let found = fs::symlink_metadata(&path).expect("the source can be read");
+        if found.is_dir() {
+            let entries = fs::read_dir(&path).expect("the source can be listed");
+            todo.extend(entries.map(|entry| entry.expect("the source can be listed").path()));
+        }
+        match left.remove(path.as_os_str().as_bytes()) {
+            None => differences.push(format!("{} is missing", path.display())),
+            Some(shown) => differences.extend(difference(shown, &found, &path)),
+        }
+    }
+    differences.extend(left.into_keys().map(|path| format!("{} is not on the disk", path.escape_ascii())));
+    differences
+}
+
+fn difference(shown: &Shown, found: &fs::Metadata, path: &Path) -> Option<String> {
+    let a = &shown.attributes;
+    let says = (a.mode, a.uid, a.gid, a.size, a.mtime.secs, i64::from(a.mtime.nanos));
+    let has =
+        (found.mode() & 0o7777, found.uid(), found.gid(), found.size(), found.mtime(), found.mtime_nsec());
+    let kind = match a.kind {
+        Kind::Directory => found.is_dir(),
+        Kind::File => found.is_file(),
+        Kind::Symlink => found.is_symlink(),
+        _ => !found.is_dir() && !found.is_file() && !found.is_symlink(),
+    };
+    let bytes = || match a.kind {
+        Kind::File if a.size <= WHOLE_MAX => fs::read(path).expect("the source can be read"),
+        Kind::Symlink => {
+            fs::read_link(path).expect("the source can be read").into_os_string().into_encoded_bytes()
+        }
+        _ => shown.bytes.clone(),
+    };
+    if !kind {
+        Some(format!("{} is no {:?}", path.display(), a.kind))
+    } else if says != has {
+        Some(format!("{} has {has:?}, shown as {says:?}", path.display()))
+    } else if bytes() != shown.bytes {
+        Some(format!("the bytes of {} differ", path.display()))
+    } else {
+        None
+    }
 }
