@@ -3,7 +3,7 @@
 //! May not touch content or place. What always holds: one attribute that cannot be set keeps none of the
 //! others from being set; setuid and setgid are set only where the owner is the stored one. Tested in `tests`.
 
-use crate::meta::{Existing, Object, is_privileged};
+use crate::meta::{Existing, Object};
 use backupengine_model::{Attributes, Kind, XattrName};
 use bytes::Bytes;
 use std::io;
@@ -39,27 +39,40 @@ impl Dressed {
     }
 }
 
+/// How owners are given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners {
+    /// At all.
+    pub(crate) give: bool,
+    /// This process may give files away.
+    pub(crate) privileged: bool,
+}
+
 /// Sets owner, mode, extended attributes and time. `xattrs`: `None` where they could not be read.
 pub(crate) fn dress(
     object: &Object,
     wanted: &Attributes,
     xattrs: Option<&Xattrs>,
     before: &Before,
-    owners: bool,
+    owners: Owners,
 ) -> Dressed {
     let mut out = Dressed::default();
     let there = match before {
         Before::There(existing) => Some(&existing.attributes),
         Before::Fresh { .. } => None,
     };
-    let owned = if owners { set_owner(object, wanted, there, &mut out) } else { is_owned(object, wanted) };
+    let owned = if owners.give {
+        set_owner(object, wanted, there, owners.privileged, &mut out)
+    } else {
+        is_owned(object, wanted)
+    };
     // Attributes that need the right to write come before the mode that may take it; an ACL comes after the
     // mode, which would change its mask; capabilities come last, since a change of owner drops them.
+    let known = match (xattrs, before) {
+        (None, _) | (_, Before::Fresh { inherits: false }) => Vec::new(),
+        _ => object.xattr_names().unwrap_or_default(),
+    };
     if let Some(xattrs) = xattrs {
-        let known = match before {
-            Before::Fresh { inherits: false } => Vec::new(),
-            _ => object.xattr_names().unwrap_or_default(),
-        };
         for name in known.iter().filter(|name| is_ours(name) && !xattrs.iter().any(|x| x.0 == **name)) {
             out.note(&format!("extended attribute {}", lossy(name)), object.remove_xattr(name));
         }
@@ -73,10 +86,6 @@ pub(crate) fn dress(
         }
     }
     if let Some(xattrs) = xattrs {
-        let known = match before {
-            Before::Fresh { .. } => Vec::new(),
-            Before::There(_) => object.xattr_names().unwrap_or_default(),
-        };
         set_xattrs(object, xattrs, &known, true, &mut out);
     }
     // A folder's time moved while things were made in it.
@@ -87,9 +96,15 @@ pub(crate) fn dress(
 }
 
 /// Gives it its owner; says whether it has it then.
-fn set_owner(object: &Object, wanted: &Attributes, there: Option<&Attributes>, out: &mut Dressed) -> bool {
+fn set_owner(
+    object: &Object,
+    wanted: &Attributes,
+    there: Option<&Attributes>,
+    privileged: bool,
+    out: &mut Dressed,
+) -> bool {
     let has = |a: &Attributes| (a.uid, a.gid) == (wanted.uid, wanted.gid);
-    if there.is_some_and(has) || (!is_privileged() && is_owned(object, wanted)) {
+    if there.is_some_and(has) || (!privileged && is_owned(object, wanted)) {
         return true;
     }
     let Err(error) = object.set_owner(Some(wanted.uid), Some(wanted.gid)) else { return true };

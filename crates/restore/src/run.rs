@@ -6,7 +6,7 @@
 use crate::folder::{Filling, release};
 use crate::links::Links;
 use crate::meta::{Object, Target, is_privileged};
-use crate::node::{Before, dress};
+use crate::node::{Before, Owners, dress};
 use crate::plan::{Landing, shown};
 use crate::stats::{Failure, Observer, RestoreReport, RestoreStats};
 use crate::write::{Item, Writer};
@@ -81,7 +81,8 @@ impl Run<'_> {
             Ok(xattrs) => (Some(xattrs), None),
             Err(error) => (None, Some(format!("its extended attributes cannot be read: {error}"))),
         };
-        let done = dress(object, &node.attributes, xattrs.as_ref(), before, self.config.owners);
+        let owners = Owners { give: self.config.owners, privileged: self.privileged };
+        let done = dress(object, &node.attributes, xattrs.as_ref(), before, owners);
         if done.owner_refused || done.xattrs_refused > 0 {
             self.count(|stats| {
                 stats.owners_refused += u64::from(done.owner_refused);

@@ -9,6 +9,7 @@ use rustix::fs::{
     statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -16,11 +17,12 @@ use std::os::fd::OwnedFd;
 #[derive(Debug)]
 pub(crate) struct Folder {
     fd: OwnedFd,
+    hands_down_acl: OnceCell<bool>,
 }
 
 impl Folder {
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, hands_down_acl: OnceCell::new() }
     }
 
     /// What stands under a name, by `lstat`.
@@ -121,7 +123,9 @@ impl Folder {
 
     /// Whether what is made in this folder inherits an ACL.
     pub(crate) fn hands_down_acl(&self) -> bool {
-        let mut none = [0; 0];
-        getxattr(Object::path(&self.fd), c"system.posix_acl_default", &mut none[..]).is_ok()
+        *self.hands_down_acl.get_or_init(|| {
+            let mut none = [0; 0];
+            getxattr(Object::path(&self.fd), c"system.posix_acl_default", &mut none[..]).is_ok()
+        })
     }
 }
