@@ -13,6 +13,9 @@ use backupengine_model::FrameRef;
 const MIN_CHILDREN: usize = 16;
 /// None has more.
 const MAX_CHILDREN: usize = 512;
+/// Nor longer separators altogether, in bytes: a page that is decoded must not fill the memory, and with two
+/// children of the longest paths it still is of a length that readers take.
+const MAX_TEXT: usize = 512 << 10;
 /// One of so many separators begins a page.
 const CUT_EVERY: u64 = 128;
 
@@ -25,13 +28,25 @@ pub(crate) type Store<'a, E> = dyn FnMut(&[u8], &IndexPage) -> Result<FrameRef, 
 #[derive(Default)]
 pub(crate) struct LevelCutter {
     open: Vec<IndexChild>,
+    text: usize,
+}
+
+/// Whether children can share a page. Two always can, or the levels above would not get fewer.
+fn fit(children: usize, text: usize) -> bool {
+    children <= 2 || (children <= MAX_CHILDREN && text <= MAX_TEXT)
+}
+
+fn text_of(children: &[IndexChild]) -> usize {
+    children.iter().map(|child| child.separator.len()).sum()
 }
 
 impl LevelCutter {
     /// Appends a child. Gives the children of the page that is complete without it.
     pub(crate) fn push(&mut self, child: IndexChild, hash: &Hash<'_>) -> Option<Vec<IndexChild>> {
         let soft = self.open.len() >= MIN_CHILDREN && hash(&child.separator).is_multiple_of(CUT_EVERY);
-        let complete = (soft || self.open.len() >= MAX_CHILDREN).then(|| std::mem::take(&mut self.open));
+        let full = !fit(self.open.len() + 1, self.text + child.separator.len());
+        let complete = (soft || full).then(|| std::mem::take(self).open);
+        self.text += child.separator.len();
         self.open.push(child);
         complete
     }
@@ -104,7 +119,7 @@ pub(crate) fn finish<E>(
         pages
     };
     loop {
-        if top.len() <= MAX_CHILDREN {
+        if fit(top.len(), text_of(&top)) {
             let page = IndexPage { level, children: top };
             let encoded = page.encode();
             if encoded.len() <= inline_max || level == LEVEL_MAX {
@@ -202,6 +217,37 @@ mod tests {
             assert_eq!(leaves(&top, &stored), wanted);
         }
         assert!(build(3, 5).1.is_empty(), "a small index is all in the root");
+    }
+
+    /// Leaves of a tree that is very deep: each separator is nearly as long as a path can be.
+    #[test]
+    fn pages_of_long_separators_stay_readable() {
+        let mut stored: Stored = Vec::new();
+        let mut store = |separator: &[u8], page: &IndexPage| -> Result<FrameRef, Infallible> {
+            let encoded = page.encode();
+            assert!(encoded.len() <= 1 << 20, "a page of {} bytes", encoded.len());
+            stored.push((separator.to_vec(), IndexPage::decode(&encoded).unwrap()));
+            Ok(at(stored.len() - 1))
+        };
+        let long = |n: usize| {
+            let separator = if n == 0 { Vec::new() } else { vec![b'a' + n as u8; 50_000 + n * 2_000] };
+            IndexChild { separator, entries: 1, frame: at(n) }
+        };
+        for count in [3, 80] {
+            let mut classes = [ClassIndex::default(), ClassIndex::default()];
+            for n in 0..count {
+                classes[0].push(long(n), &|_| 1, &mut store).unwrap();
+            }
+            let top = finish(classes, 4096, &|_| 1, &mut store).unwrap();
+            assert!(top.len() <= 4096, "{}", top.len());
+        }
+        let wanted: Vec<_> = (0..80).map(long).collect();
+        let mut classes = [ClassIndex::default(), ClassIndex::default()];
+        for leaf in &wanted {
+            classes[0].push(leaf.clone(), &|_| 1, &mut store).unwrap();
+        }
+        let top = finish(classes, 4096, &|_| 1, &mut store).unwrap();
+        assert_eq!(leaves(&top, &stored), wanted);
     }
 
     #[test]
