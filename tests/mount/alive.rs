@@ -103,6 +103,22 @@ fn latest_always_leads_somewhere_while_it_moves() {
 }
 
 #[test]
+fn what_was_just_looked_up_is_still_answered() {
+    use backupengine_vfs::Ino;
+    let world = World::of(sample::everyday());
+    let core = crate::world::core(&world.oracle);
+    let link = core.lookup(Ino::ROOT, b"latest").unwrap().ino;
+    world.oracle.push(&Tree::new(), "desk", LATER, &[]);
+    assert!(!core.refresh().unwrap().is_empty());
+    // A reader between its look-up and its question.
+    assert_eq!(core.readlink(link).unwrap(), FOLDER.as_bytes());
+    assert!(core.getattr(link).is_ok());
+    let moved = core.lookup(Ino::ROOT, b"latest").unwrap().ino;
+    assert_eq!(core.readlink(moved).unwrap(), NEW.as_bytes());
+    assert!(moved != link && core.refresh().unwrap().is_empty());
+}
+
+#[test]
 fn files_of_a_removed_snapshot_end_in_a_clear_error() {
     let world = World::of(sample::everyday());
     if !fuse_is_wanted() {

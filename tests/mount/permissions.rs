@@ -19,7 +19,7 @@ fn nobody(program: &str, path: &Path) -> bool {
 }
 
 fn world() -> World {
-    let mut tree = if disk::is_root() { sample::oddities() } else { sample::everyday() };
+    let mut tree = sample::for_this_user();
     for (name, mode, owner) in [("open", 0o644, 0), ("closed", 0o600, 0), ("theirs", 0o600, 65_534)] {
         let name = sample::path(name);
         tree.create_file(&name, Content::dense("content")).unwrap();

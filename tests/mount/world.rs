@@ -3,7 +3,7 @@
 use crate::face::{CoreFace, Face, KernelFace};
 use backupengine_fuse::{Mounted, NAMES, ServeConfig, mount};
 use backupengine_model::{ContentReader, NodeId, SessionNo, Timestamp, TreePath, TreeReader};
-use backupengine_testkit::oracle::{Oracle, Tree, disk, sample};
+use backupengine_testkit::oracle::{Oracle, Tree, sample};
 use backupengine_vfs::{Config, Owner, ReadOnlyFs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl World {
 
     /// A tree with every oddity this user can make on a disk, to compare with.
     pub(crate) fn of_oddities() -> Self {
-        Self::of(if disk::is_root() { sample::oddities() } else { sample::everyday() })
+        Self::of(sample::for_this_user())
     }
 
     /// The node at a path of the snapshot.

@@ -167,15 +167,15 @@ fn mount_directly(mountpoint: &Path, config: &ServeConfig) -> Result<Option<Owne
     if !Path::new("/dev/fuse").exists() {
         return Err(MountError::NoDevice);
     }
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
     let system = |source| MountError::System { mountpoint: mountpoint.to_owned(), source };
     let device = open_device().map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => MountError::DeviceDenied,
         io::ErrorKind::NotFound => MountError::NoDevice,
         _ => system(error),
     })?;
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
     let (uid, gid) = mounter();
     let mut data =
         format!("fd={},rootmode=40000,user_id={uid},group_id={gid},default_permissions", device.as_raw_fd());

@@ -82,7 +82,7 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         let from = cursor.0.max(DirCursor::AFTER_DOTS);
         match self.place(ino) {
             Place::Own(number) => {
-                let namespace = self.namespace();
+                let namespace = self.namespace_of(number);
                 let folder = own_folder(&namespace, number)?;
                 self.list_own(&namespace, folder, from, emit)
             }
@@ -94,7 +94,7 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
     fn parent(&self, ino: Ino) -> Result<Ino, FsError> {
         match self.place(ino) {
             Place::Own(number) => {
-                let namespace = self.namespace();
+                let namespace = self.namespace_of(number);
                 Ok(Ino(u64::from(own_folder(&namespace, number)?.parent)))
             }
             // "/" of a snapshot hangs in the root, as does the root itself.

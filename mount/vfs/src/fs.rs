@@ -40,9 +40,17 @@ pub enum SeekTo {
 /// What is at the root.
 pub(crate) enum View {
     /// All snapshots, with the version of the list they were built from.
-    All { shown: RwLock<Arc<Namespace>>, version: Mutex<u64> },
+    All { shown: RwLock<Shown>, version: Mutex<u64> },
     /// One directory of one snapshot.
     One(NodeId),
+}
+
+/// The top of the mount as it is, and as it was before the last change: whoever has just looked a name up may
+/// ask for what it stood for a moment later.
+#[derive(Clone, Default)]
+pub(crate) struct Shown {
+    now: Arc<Namespace>,
+    before: Arc<Namespace>,
 }
 
 /// The read-only filesystem.
@@ -62,8 +70,9 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
     /// When the list of snapshots cannot be read.
     pub fn all(tree: T, content: C, config: Config) -> Result<Self, ReadError> {
         let version = tree.version()?;
-        let shown = Namespace::build(&tree.snapshots()?, &Namespace::default());
-        let view = View::All { shown: RwLock::new(Arc::new(shown)), version: Mutex::new(version) };
+        let now = Arc::new(Namespace::build(&tree.snapshots()?, &Namespace::default()));
+        let shown = RwLock::new(Shown { before: now.clone(), now });
+        let view = View::All { shown, version: Mutex::new(version) };
         Ok(Self { tree, content, config, view, reasons: Reasons::default(), ahead: Ahead::default() })
     }
 
@@ -100,11 +109,12 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
             return Ok(Invalidations::default());
         }
         let list = self.tree.snapshots()?;
-        let before = shown.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = self.namespace();
         let after = Arc::new(Namespace::build(&list, &before));
-        *shown.write().unwrap_or_else(PoisonError::into_inner) = after.clone();
+        let changes = after.changes_since(&before);
+        *shown.write().unwrap_or_else(PoisonError::into_inner) = Shown { now: after, before };
         *last = now;
-        Ok(after.changes_since(&before))
+        Ok(changes)
     }
 
     /// What an inode number stands for here.
@@ -115,11 +125,21 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         }
     }
 
-    pub(crate) fn namespace(&self) -> Arc<Namespace> {
+    fn shown(&self) -> Shown {
         match &self.view {
             View::All { shown, .. } => shown.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            View::One(_) => Arc::default(),
+            View::One(_) => Shown::default(),
         }
+    }
+
+    fn namespace(&self) -> Arc<Namespace> {
+        self.shown().now
+    }
+
+    /// The top of the mount in which an own number stands for something: as it is, else as it was.
+    pub(crate) fn namespace_of(&self, number: u32) -> Arc<Namespace> {
+        let Shown { now, before } = self.shown();
+        if now.get(number).is_none() && before.get(number).is_some() { before } else { now }
     }
 
     fn ino_of(&self, node: &Node) -> Ino {
@@ -185,7 +205,7 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         }
         match self.place(parent) {
             Place::Own(number) => {
-                let namespace = self.namespace();
+                let namespace = self.namespace_of(number);
                 let folder = own_folder(&namespace, number)?;
                 let entry = folder.get(name).ok_or(FsError::NotFound)?;
                 self.target_attr(&namespace, entry.target)
@@ -207,7 +227,7 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
     /// See [`FsError`].
     pub fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
         match self.place(ino) {
-            Place::Own(number) => self.own_attr(&self.namespace(), number),
+            Place::Own(number) => self.own_attr(&self.namespace_of(number), number),
             Place::Node(id) => {
                 if id.place == 0
                     && let Some(attr) = self.snapshot_attr(&self.namespace(), id.session)
@@ -240,7 +260,7 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
     /// [`FsError::NotALink`] where it is none.
     pub fn readlink(&self, ino: Ino) -> Result<Bytes, FsError> {
         match self.place(ino) {
-            Place::Own(number) => match self.namespace().get(number).ok_or(FsError::NotFound)? {
+            Place::Own(number) => match self.namespace_of(number).get(number).ok_or(FsError::NotFound)? {
                 Own::Link(link) => Ok(Bytes::copy_from_slice(&link.target)),
                 Own::Folder(_) => Err(FsError::NotALink),
             },

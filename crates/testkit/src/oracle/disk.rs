@@ -121,7 +121,10 @@ fn settle(before: Option<&TreeNode>, node: &TreeNode, at: &Path) -> io::Result<(
     }
     let a = &node.attributes;
     // Owner first: it takes set-user-id and capabilities away.
-    lchown(at, Some(a.uid), Some(a.gid))?;
+    let now = fs::symlink_metadata(at)?;
+    if (now.uid(), now.gid()) != (a.uid, a.gid) {
+        lchown(at, Some(a.uid), Some(a.gid))?;
+    }
     for (name, value) in &node.xattrs {
         lsetxattr(at, OsStr::from_bytes(name), value, XattrFlags::empty())?;
     }

@@ -64,6 +64,20 @@ pub fn oddities() -> Tree {
     tree
 }
 
+/// The most that this user can write to a disk and read back: for root [`oddities`], else [`everyday`] as the
+/// user's own.
+pub fn for_this_user() -> Tree {
+    if rustix::process::geteuid().is_root() {
+        return oddities();
+    }
+    let mut tree = everyday();
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    for path in tree.below(&TreePath::root()) {
+        tree.chown(&path, uid, gid).unwrap_or_else(|refused| panic!("{refused}"));
+    }
+    tree
+}
+
 fn fill_everyday(t: &mut Tree) -> Result<(), Refused> {
     t.mkdir_all(&path("names/empty directory"))?;
     for name in [
@@ -136,7 +150,7 @@ fn fill_everyday(t: &mut Tree) -> Result<(), Refused> {
     t.set_mtime(&path("times/link"), Timestamp { secs: 172_800, nanos: 2 })?;
 
     t.mkdir_all(&path("modes"))?;
-    for mode in [0o000, 0o400, 0o644, 0o755, 0o777] {
+    for mode in [0o400, 0o644, 0o755, 0o777] {
         let name = path(format!("modes/{mode:04o}"));
         t.create_file(&name, Content::dense("m"))?;
         t.chmod(&name, mode)?;
@@ -173,7 +187,7 @@ fn fill_root_only(t: &mut Tree) -> Result<(), Refused> {
     }
     t.symlink(&path("owners/link"), b"someone")?;
     t.chown(&path("owners/link"), 1000, 1001)?;
-    for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("both", 0o6711)] {
+    for (name, mode) in [("nobody may", 0o000), ("setuid", 0o4755), ("setgid", 0o2755), ("both", 0o6711)] {
         let name = path(format!("modes/{name}"));
         t.create_file(&name, Content::dense("#!/bin/sh\n"))?;
         t.chmod(&name, mode)?;

@@ -99,7 +99,7 @@ fn comparing_finds_each_kind_of_difference() {
 
 #[test]
 fn a_tree_written_to_a_disk_is_found_there() {
-    let tree = if disk::is_root() { sample::oddities() } else { sample::everyday() };
+    let tree = sample::for_this_user();
     let folder = tempfile::tempdir().unwrap();
     disk::write(&tree, folder.path()).unwrap();
     let lenient = Leniency { directories: true, holes: false, blocks: true };
