@@ -32,6 +32,7 @@
 mod assemble;
 mod budget;
 mod bundle;
+mod claim;
 mod config;
 mod dedup;
 mod error;

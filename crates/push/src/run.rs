@@ -7,6 +7,7 @@
 //! **Where it is tested.** In `tests.rs` of the crate.
 use crate::assemble::Assembler;
 use crate::budget::Budget;
+use crate::claim::Claims;
 use crate::config::{BYTES_IN_FLIGHT, Device, PushConfig, READERS_MIN};
 use crate::dedup::{Dedup, footers};
 use crate::error::PushError;
@@ -111,13 +112,14 @@ impl Run<'_> {
         let vault = self.vault.keyring().vault();
         let lock = StateLock::take(&self.config.state.join(format!("push-{vault}.lock")));
         let device = self.device.key.id();
+        let claims = Claims::new(&self.config.state, vault);
         if lock.is_held() {
-            session::complete(self.vault, self.store, device, self.random)?;
+            session::complete(self.vault, self.store, device, self.random, &claims)?;
         }
         let list = self.vault.list()?;
         let parent = self.parent(&list);
         let chain = Chain::now(self.vault, &list, device);
-        let session = session::begin(self.vault, self.store, device, lock.is_held())?;
+        let session = session::begin(self.vault, self.store, device, lock.is_held(), &claims)?;
         let sessions = session::sessions(self.vault, self.store)?;
         let folder = self.config.state.join(format!("dedup-{vault}"));
         let dedup = Dedup::new(folder, self.vault, &sessions, session.number, lock.is_held());
@@ -140,6 +142,9 @@ impl Run<'_> {
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
         drop(shared);
         dedup.committed();
+        if let Some(claim) = session.claim {
+            claim.end();
+        }
         Ok(PushReport { snapshot: Some((session.number, id)), stats, notices })
     }
 

@@ -1,11 +1,12 @@
 //! The session a push writes in: a new one, or the one that was broken off.
 //!
-//! **What it is.** A lock in the state folder, so that one push of this device at a time goes on where another
-//! stopped; then a look at the ledger for this device's open session.
+//! **What it is.** A lock in the state folder, so that one push of this device at a time changes what is kept
+//! there; then a look at the ledger for this device's open sessions that no push holds a [`Claim`] of.
 //! **What it may not do.** Reuse a pack number, or touch another device's session.
 //! **What always holds.** A session whose root is stored already is complete: it is committed as it is, never
-//! written on.
+//! written on. A session that another push is writing is left alone.
 //! **Where it is tested.** In `tests.rs` of the crate; `tests/protocol`.
+use crate::claim::{Claim, Claims};
 use crate::dedup::footers::{PackEnd, packs_of};
 use crate::error::PushError;
 use backupengine_format::label;
@@ -66,6 +67,8 @@ pub(crate) struct Session {
     pub(crate) bytes: u64,
     /// Number of the first new pack.
     pub(crate) next: u32,
+    /// Held until it ends.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// Commits this device's sessions that lack nothing but that. True when there was one.
@@ -74,25 +77,43 @@ pub(crate) fn complete(
     store: &dyn Writable,
     device: DeviceId,
     random: &(dyn Fn(&mut [u8]) + Sync),
+    claims: &Claims,
 ) -> Result<bool, PushError> {
     let mut any = false;
-    for record in open_sessions(&sessions(vault, store)?, device) {
-        let Some((snapshot, packs, bytes)) = finished(vault, record.session, device, random)? else {
-            continue;
-        };
-        tracing::info!(session = %record.session, "a snapshot that was all but committed is committed now");
+    let all = sessions(vault, store)?;
+    let open: Vec<SessionNo> = open_sessions(&all, device).into_iter().map(|s| s.session).collect();
+    claims.sweep(&open);
+    for session in open {
+        let Some(claim) = take_over(vault, store, claims, session)? else { continue };
+        let Some((snapshot, packs, bytes)) = finished(vault, session, device, random)? else { continue };
+        tracing::info!(%session, "a snapshot that was all but committed is committed now");
         vault.ask(store.commit(device, &Commit { snapshot, packs, bytes }))?;
+        claim.end();
         any = true;
     }
     Ok(any)
 }
 
-/// Goes on in this device's open session where `resume` allows it, else opens one.
+/// The claim of a session whose push broke off, if it still is open.
+fn take_over(
+    vault: &Vault,
+    store: &dyn Writable,
+    claims: &Claims,
+    session: SessionNo,
+) -> Result<Option<Claim>, PushError> {
+    let Some(claim) = claims.take(session) else { return Ok(None) };
+    // Asked again under the claim: it may have been committed just before it was let go.
+    let open = sessions(vault, store)?.iter().any(|s| s.session == session && s.state == SessionState::Open);
+    Ok(open.then_some(claim))
+}
+
+/// Goes on in this device's open session where `resume` allows it and nobody writes it, else opens one.
 pub(crate) fn begin(
     vault: &Vault,
     store: &dyn Writable,
     device: DeviceId,
     resume: bool,
+    claims: &Claims,
 ) -> Result<Session, PushError> {
     let all = sessions(vault, store)?;
     let committed = all.iter().filter(|s| s.device == device && s.state == SessionState::Committed);
@@ -100,16 +121,17 @@ pub(crate) fn begin(
     // A snapshot must be newer than the one it chains to.
     let open = open_sessions(&all, device).into_iter().rfind(|s| resume && Some(s.session) > newest);
     if let Some(open) = open
+        && let Some(claim) = take_over(vault, store, claims, open.session)?
         && !root_is_stored(vault, open.session)?
     {
         let packs = packs_of(vault, open.session)?;
         let next = packs.last().map_or(0, |pack| pack.number + 1);
         let bytes = packs.iter().map(|pack| pack.size).sum();
         let packs = packs.into_iter().map(|pack| pack.number).collect();
-        return Ok(Session { number: open.session, packs, bytes, next });
+        return Ok(Session { number: open.session, packs, bytes, next, claim: Some(claim) });
     }
     let number = vault.ask(store.open_session(device, now()))?;
-    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0 })
+    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0, claim: claims.make(number) })
 }
 
 /// All sessions of the vault.
