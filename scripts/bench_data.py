@@ -1,10 +1,10 @@
 """Test data for scripts/bench: a function of the seed alone, the same bytes on every machine.
 
 Sets: `home` (a mixed folder of many sizes), `many` (small files), `media` (incompressible clips) and
-`image` (a sparse disk image). Everything is cut from pools of generated text and noise, so that making it
-is fast and no two files share long runs.
+`image` (a sparse disk image). Text is cut from one generated pool, so that making it is fast.
 """
 
+import itertools
 import os
 import random
 
@@ -13,23 +13,27 @@ EPOCH = 1_700_000_000
 
 
 class Pools:
-    """Eight MiB of word-like text (zstd packs it about 2.5 to 1) and eight of noise."""
+    """64 MiB of word-like text (zstd packs it about 2.5 to 1), and noise without end.
+
+    The text is cut into runs of 300 to 3000 bytes. The pool is as large as it is, and noise is always new,
+    because runs that come again within a megabyte would make files smaller than such files are.
+    """
 
     def __init__(self, seed):
         rng = random.Random(f"{seed}/pools")
         words = ["".join(rng.choices("etaoinshrdlucmfwypgbvk", k=rng.randint(2, 11))) for _ in range(6000)]
-        text = " ".join(rng.choices(words, weights=[1 / (n + 10) for n in range(len(words))], k=1_400_000))
-        self.text = text.encode()[: 8 * MIB]
-        self.noise = rng.randbytes(8 * MIB)
+        weights = list(itertools.accumulate(1 / (n + 10) for n in range(len(words))))
+        self.text = " ".join(rng.choices(words, cum_weights=weights, k=10_500_000)).encode()[: 64 * MIB]
 
     def cut(self, rng, size, noise=False):
-        """`size` bytes made of runs of 300 to 3000 bytes from anywhere in a pool."""
-        pool = self.noise if noise else self.text
+        """`size` bytes of noise, or of text from anywhere in the pool."""
+        if noise:
+            return rng.randbytes(size)
         parts, left = [], size
         while left > 0:
             run = min(left, rng.randint(300, 3000))
-            at = rng.randrange(len(pool) - run)
-            parts.append(pool[at : at + run])
+            at = rng.randrange(len(self.text) - run)
+            parts.append(self.text[at : at + run])
             left -= run
         return b"".join(parts)
 

@@ -6,7 +6,7 @@
 use backupengine_format::limits::DATA_FRAME_MAX;
 use backupengine_format::pack::codec;
 use backupengine_seal::TAG_LEN;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use zstd::bulk::Compressor;
 
 /// A frame before it is sealed.
@@ -25,23 +25,32 @@ impl PlainFrame {
     }
 }
 
-/// What is known of a file's compressibility, shared by the threads that compress its chunks. After a chunk
-/// that did not compress, only every eighth is tried again.
+/// What is known of a file's noise, shared by the threads that compress its chunks: whether the last frame that
+/// looked like noise and was tried all the same stayed as large as it was. Then the next such frames are not
+/// tried. Frames that do not look like noise always are: a disk image holds both.
 #[derive(Default)]
-pub(crate) struct Texture(AtomicU32);
+pub(crate) struct Texture(AtomicBool);
 
-const RETRY_EVERY: u32 = 8;
+/// Bytes looked at to tell noise: 16 places of 256.
+const SAMPLE: usize = 4096;
 
-impl Texture {
-    fn try_again(&self) -> bool {
-        self.0.load(Ordering::Relaxed).is_multiple_of(RETRY_EVERY)
+/// Whether the bytes are spread so evenly that only repetition could make them smaller: compressed or encrypted
+/// data. By the sum of squared counts over a sample, which for even bytes is `n + n * n / 256` and grows
+/// quickly with any skew; a tenth more is let pass.
+fn looks_like_noise(plain: &[u8]) -> bool {
+    const PLACES: usize = 16;
+    let mut counts = [0u64; 256];
+    let step = plain.len() / PLACES;
+    if step < SAMPLE / PLACES {
+        return false;
     }
-    fn was_raw(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    for place in 0..PLACES {
+        for &byte in &plain[place * step..place * step + SAMPLE / PLACES] {
+            counts[usize::from(byte)] += 1;
+        }
     }
-    fn was_compressible(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
+    let n = SAMPLE as u64;
+    counts.iter().map(|c| c * c).sum::<u64>() * 10 < (n + n * n / 256) * 11
 }
 
 /// One thread's compressor.
@@ -50,7 +59,7 @@ pub(crate) struct Sealer {
     scratch: Vec<u8>,
 }
 
-/// A frame that shrinks to more than this share of itself is not worth the time of its neighbours.
+/// Noise that shrinks to more than this share of itself is not worth the time of the next.
 const WORTH_PERCENT: usize = 97;
 
 impl Sealer {
@@ -67,27 +76,23 @@ impl Sealer {
         }
     }
 
-    /// The frames of one chunk. The first frame is the trial for the rest.
+    /// The frames of one chunk. Each is judged for itself; see [`Texture`].
     pub(crate) fn chunk(&mut self, plain: &[u8], texture: &Texture) -> Vec<PlainFrame> {
-        let mut raw = !texture.try_again();
-        let mut frames = Vec::with_capacity(plain.len().div_ceil(DATA_FRAME_MAX));
-        for (index, part) in plain.chunks(DATA_FRAME_MAX).enumerate() {
-            if raw {
-                frames.push(packed(codec::RAW, part, part.len()));
-                continue;
-            }
-            let frame = self.frame(part);
-            if index == 0 {
-                raw = frame.bytes.len() * 100 > part.len() * WORTH_PERCENT;
-            }
-            frames.push(frame);
-        }
-        if raw {
-            texture.was_raw()
-        } else {
-            texture.was_compressible()
-        }
-        frames
+        plain
+            .chunks(DATA_FRAME_MAX)
+            .map(|part| {
+                let noise = looks_like_noise(part);
+                if noise && texture.0.load(Ordering::Relaxed) {
+                    return packed(codec::RAW, part, part.len());
+                }
+                let frame = self.frame(part);
+                if noise {
+                    let idle = frame.bytes.len() * 100 > part.len() * WORTH_PERCENT;
+                    texture.0.store(idle, Ordering::Relaxed);
+                }
+                frame
+            })
+            .collect()
     }
 
     fn compress(&mut self, plain: &[u8]) -> Option<usize> {
@@ -140,15 +145,32 @@ mod tests {
     }
 
     #[test]
-    fn incompressible_files_are_tried_only_now_and_then() {
+    fn noise_is_tried_once_and_text_always() {
         let texture = Texture::default();
         let mut sealer = Sealer::new(3);
         let frames = sealer.chunk(&noise(DATA_FRAME_MAX + 10), &texture);
         assert_eq!(frames.iter().map(|f| f.plain_len).collect::<Vec<_>>(), [DATA_FRAME_MAX as u32, 10]);
-        let text = vec![b'x'; 1000];
-        let tried: Vec<bool> =
-            (0..8).map(|_| sealer.chunk(&text, &texture)[0].bytes[0] == codec::ZSTD).collect();
-        assert_eq!(tried, [false, false, false, false, false, false, false, true]);
-        assert_eq!(sealer.chunk(&text, &texture)[0].bytes[0], codec::ZSTD);
+        assert!(texture.0.load(Ordering::Relaxed), "the next frame of noise is not tried");
+        // An image goes on with text after noise: each frame is judged for itself.
+        let mixed = [noise(DATA_FRAME_MAX), b"text ".repeat(20_000), noise(DATA_FRAME_MAX)].concat();
+        let codecs: Vec<u8> = sealer.chunk(&mixed, &texture).iter().map(|f| f.bytes[0]).collect();
+        assert_eq!(codecs, [codec::RAW, codec::ZSTD, codec::RAW]);
+    }
+
+    #[test]
+    fn noise_that_repeats_is_found_out_by_trying() {
+        let texture = Texture::default();
+        let again = noise(DATA_FRAME_MAX / 4).repeat(8);
+        let frames = Sealer::new(3).chunk(&again, &texture);
+        assert!(frames.iter().all(|f| f.bytes[0] == codec::ZSTD), "half of each frame repeats the other");
+    }
+
+    #[test]
+    fn only_even_bytes_look_like_noise() {
+        assert!(looks_like_noise(&noise(DATA_FRAME_MAX)));
+        assert!(looks_like_noise(&noise(SAMPLE)));
+        assert!(!looks_like_noise(&b"some words of a text, ".repeat(1000)));
+        assert!(!looks_like_noise(&noise(SAMPLE - 1)), "too short to tell");
+        assert!(!looks_like_noise(&[]));
     }
 }
