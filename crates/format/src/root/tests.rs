@@ -1,3 +1,5 @@
+//! Root records: both ways, what a signature covers, features of later versions, what is refused.
+
 use super::*;
 use crate::cbor::Writer;
 use crate::page::XattrValue;

@@ -1,3 +1,5 @@
+//! Leaf pages: both ways, sharing, determinism, and each rule broken once.
+
 use super::*;
 use crate::page::tests::frame;
 use crate::page::{Extent, ExtentPageRef, XattrValue};

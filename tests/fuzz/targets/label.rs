@@ -1,0 +1,22 @@
+#![no_main]
+//! Labels of snapshots.
+use backupengine_format::label::{Label, decode, encode};
+use backupengine_model::{DeviceId, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(label) = backupengine_fuzz::bounded(bytes, decode) else { return };
+    let Label { device_name, tags, sources, cut } = label;
+    let info = SnapshotInfo {
+        session: SessionNo(1),
+        id: SnapshotId([0; 8]),
+        created: Timestamp::default(),
+        device: DeviceId([0; 16]),
+        device_name,
+        tags,
+        sources,
+    };
+    let again = encode(&info);
+    // The mark alone is not in the snapshot's list.
+    assert_eq!(again[..again.len() - 1], bytes[..bytes.len() - 1]);
+    assert!(cut || again == bytes);
+});
