@@ -1,1 +1,14 @@
-//! Placeholder until its tests are written.
+//! Guards: no mix of devices and crashes loses or changes a committed snapshot, and no (key, nonce) pair is used
+//! twice.
+//!
+//! Pushes are stopped after every single call of the store, lose the answer of every single call, run side by
+//! side in threads and processes, and are killed. What must hold afterwards is in `fixture::Base::check`.
+
+// Tests may panic; clippy only knows the functions that are marked as tests.
+#![allow(clippy::unwrap_used)]
+
+mod devices;
+mod fixture;
+mod nonces;
+mod processes;
+mod stops;
