@@ -19,7 +19,9 @@
 //!   node is written before the others can be known. Readers treat it as a file of its own.
 //! - A push resumes the newest open session of its device, dedups against the footers of the packs that are
 //!   there and counts on from their numbers: no journal, the store is the truth. A session whose root is
-//!   stored is committed as it is. Only the push that holds the lock in the state folder does either.
+//!   stored is committed as it is. Only the push that holds the lock in the state folder does either, and only
+//!   with sessions whose own lock file is there and free: without it a push beside another one would be taken
+//!   for broken off. With the state folder lost, packs of a broken-off session wait for prune.
 //! - The lowest index level is built per class, so that the directories' leaves need not be complete before
 //!   the others'. Small trees have one lowest page all the same.
 //! - Chunks go to the first of up to three open packs with room, so that full packs are exactly 32 MiB with

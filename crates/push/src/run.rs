@@ -32,7 +32,7 @@ use backupengine_vault::{Root, Vault};
 use crossbeam_channel::{bounded, unbounded};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 /// Events between the walk and the assembler: with groups of up to 256 nodes.
@@ -122,8 +122,11 @@ impl Run<'_> {
         let session = session::begin(self.vault, self.store, device, lock.is_held(), &claims)?;
         let sessions = session::sessions(self.vault, self.store)?;
         let folder = self.config.state.join(format!("dedup-{vault}"));
-        let dedup = Dedup::new(folder, self.vault, &sessions, session.number, lock.is_held());
+        let dedup = Dedup::new(folder, self.vault, &sessions, session.number, lock.is_held(), self.stop);
         for number in &session.packs {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(PushError::Interrupted);
+            }
             for (key, place) in footers::contents_of(self.vault, session.number, *number)? {
                 dedup.insert(key, place);
             }

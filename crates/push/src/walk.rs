@@ -17,7 +17,7 @@ use crate::plan::{Verdict, judge};
 use crate::shared::{Shared, has_bytes};
 use backupengine_format::limits::PATH_MAX;
 use backupengine_format::page::Content;
-use backupengine_model::{Class, NodeKey, TreePath};
+use backupengine_model::{Class, Kind, NodeKey, TreePath};
 use backupengine_source::{DirBatch, Entry, Notice, NoticeKind, Walker};
 use bytes::Bytes;
 use crossbeam_channel::{SendTimeoutError, Sender};
@@ -63,6 +63,7 @@ struct Group {
 struct LinkGroup {
     cell: Arc<LinkCell>,
     path: TreePath,
+    kind: Kind,
     left: u32,
 }
 
@@ -205,10 +206,17 @@ impl<'a> Walk<'a> {
             let cell = Arc::new(OnceLock::new());
             let path = draft.parent.child(&draft.name);
             let left = draft.attributes.nlink - 1;
-            self.links.insert(inode, LinkGroup { cell: Arc::clone(&cell), path, left });
+            self.links.insert(
+                inode,
+                LinkGroup { cell: Arc::clone(&cell), path, kind: draft.attributes.kind, left },
+            );
             draft.link = LinkDraft::First(cell);
             return false;
         };
+        if group.kind != draft.attributes.kind {
+            // The number was given to another file meanwhile.
+            return false;
+        }
         draft.link = LinkDraft::Also(Arc::clone(&group.cell), group.path.clone());
         draft.content = ContentDraft::Linked;
         group.left -= 1;

@@ -8,6 +8,7 @@ use super::segment::{Segment, SegmentWriter};
 use super::{DedupKey, Place};
 use backupengine_model::ledger::{SessionRecord, SessionState};
 use backupengine_model::{SessionNo, VaultId};
+use backupengine_store::{ErrorKind, StoreError};
 use backupengine_vault::Vault;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -18,6 +19,8 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// Records of this push that are kept in memory before they go to a segment.
 const OWN_MAX: usize = 128 << 10;
+/// Records that are kept in memory where nothing may be written; what comes after them is stored twice.
+const UNWRITTEN_MAX: usize = 4 * OWN_MAX;
 /// As many segments of one level become one of the next.
 const FAN_OUT: usize = 8;
 
@@ -29,6 +32,7 @@ pub(crate) struct Dedup<'a> {
     committed: HashMap<SessionNo, u32>,
     own: SessionNo,
     may_write: bool,
+    stop: &'a AtomicBool,
     recent: RwLock<HashMap<DedupKey, Place>>,
     /// Segments of this push, not in the manifest before the commit.
     spilled: RwLock<Vec<(Listed, Segment)>>,
@@ -54,6 +58,7 @@ impl<'a> Dedup<'a> {
         sessions: &[SessionRecord],
         own: SessionNo,
         may_write: bool,
+        stop: &'a AtomicBool,
     ) -> Self {
         let committed = sessions
             .iter()
@@ -66,6 +71,7 @@ impl<'a> Dedup<'a> {
             committed,
             own,
             may_write,
+            stop,
             recent: RwLock::default(),
             spilled: RwLock::default(),
             kept: OnceLock::new(),
@@ -110,6 +116,9 @@ impl<'a> Dedup<'a> {
     /// Remembers what was stored just now (or in an earlier, broken-off run of the same session).
     pub(crate) fn insert(&self, key: DedupKey, place: Place) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.may_write && recent.len() >= UNWRITTEN_MAX {
+            return;
+        }
         recent.insert(key, place);
         if recent.len() < OWN_MAX || !self.may_write {
             return;
@@ -166,6 +175,9 @@ impl<'a> Dedup<'a> {
             .collect();
         let mut covered = Vec::new();
         for session in missing {
+            if self.stop.load(Ordering::Relaxed) || kept.loose.len() >= UNWRITTEN_MAX {
+                break;
+            }
             match self.read_session(session) {
                 Ok(places) => {
                     kept.loose.extend(places);
@@ -195,12 +207,12 @@ impl<'a> Dedup<'a> {
         Some(Kept { manifest, segments, loose: HashMap::new() })
     }
 
-    fn read_session(
-        &self,
-        session: SessionNo,
-    ) -> Result<Vec<(DedupKey, Place)>, backupengine_store::StoreError> {
+    fn read_session(&self, session: SessionNo) -> Result<Vec<(DedupKey, Place)>, StoreError> {
         let mut out = Vec::new();
         for pack in footers::packs_of(self.vault, session)? {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(StoreError::new(ErrorKind::Unavailable, "interrupted"));
+            }
             out.extend(footers::contents_of(self.vault, session, pack.number)?);
         }
         Ok(out)
@@ -370,5 +382,54 @@ impl<'s> Cursor<'s> {
         let record = self.records.next();
         self.fill()?;
         Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::segment::tests::record;
+    use super::*;
+    use crate::tests::Bench;
+    use backupengine_model::{DeviceId, Timestamp};
+
+    fn sessions(numbers: impl IntoIterator<Item = u32>) -> Vec<SessionRecord> {
+        let record = |n| SessionRecord {
+            session: SessionNo(n),
+            device: DeviceId([1; 16]),
+            opened: Timestamp::default(),
+            state: SessionState::Committed,
+            packs: 0,
+            bytes: 0,
+        };
+        numbers.into_iter().map(record).collect()
+    }
+
+    #[test]
+    fn more_than_memory_holds_goes_to_segments_and_counts_after_the_commit() {
+        let bench = Bench::new();
+        let (vault, stop) = (bench.vault(), AtomicBool::new(false));
+        let folder = bench.dir.path().join("index");
+        let index = |listed: &[u32], may_write| {
+            let listed = sessions(listed.iter().copied());
+            Dedup::new(folder.clone(), &vault, &listed, SessionNo(9), may_write, &stop)
+        };
+        let count = OWN_MAX as u32 + 1000;
+        let some = || (0..count).step_by(977);
+        let all = [1, 2, 3, 4, 5];
+        let first = index(&all, true);
+        (0..count).map(record).for_each(|(key, place)| first.insert(key, place));
+        assert!(some().map(record).all(|(key, place)| first.find_own(&key) == Some(place)));
+        // Broken off here, nothing of it is found; what lies around is cleared away later.
+        assert!(some().all(|n| index(&all, true).find(&record(n).0).is_none()));
+        first.committed();
+        let second = index(&all, true);
+        assert!(some().map(record).all(|(key, place)| second.find(&key) == Some(place)));
+        assert!(second.find(&record(count).0).is_none());
+        let third = index(&[1, 2, 4, 5], false);
+        for (key, place) in some().map(record) {
+            let found = (place.pack.session != SessionNo(3)).then_some(place);
+            assert_eq!(third.find(&key), found, "only of sessions that count");
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
     }
 }

@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const VAULT: VaultId = VaultId([3; 16]);
 
 /// A vault in memory and a folder to push.
-struct Bench {
+pub(crate) struct Bench {
     store: Arc<dyn Writable>,
     memory: MemoryStore,
     keyring: Keyring,
     device: Device,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 struct Quiet;
@@ -57,7 +57,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root_key = RootKey::from_seed([1; 32]);
         let key = DeviceKey::from_seed([2; 32]);
         let certificate = root_key.certify(VAULT, key.public(), Role::Owner, 0);
@@ -84,7 +84,7 @@ impl Bench {
         fs::write(path, bytes).unwrap();
     }
 
-    fn vault(&self) -> Vault {
+    pub(crate) fn vault(&self) -> Vault {
         let locked = Locked::open(Arc::new(self.memory.clone())).unwrap();
         locked.unlock_as(self.keyring.clone(), VaultConfig::default()).unwrap()
     }
