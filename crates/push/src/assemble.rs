@@ -6,7 +6,7 @@
 //! **What it may not do.** Read files or compress data.
 //! **What always holds.** Nodes of a class leave in the order they came. Content is placed once: what arrives
 //! twice at the same time is noticed here.
-//! **Where it is tested.** In `tests.rs` of the crate.
+//! **Where it is tested.** In the tests of whole pushes.
 use crate::budget::POLL;
 use crate::bundle::Bundle;
 use crate::dedup::{Content as Stored, Dedup, DedupKey, Place};

@@ -1,7 +1,7 @@
 //! Gathers the runs of one file: in its leaf while they are few, else in pages of their own.
 //!
 //! May not keep more than a page per level. What always holds: lengths add up to the size; all pages a leaf
-//! names are of one level. Tested below with a store of its own, and through `tests.rs` of the crate.
+//! names are of one level. Tested below with a store of its own, and through the tests of whole pushes.
 use crate::config::{EXTENT_ROWS, EXTENTS_IN_LEAF};
 use crate::error::PushError;
 use backupengine_format::page::{Content, Extent, ExtentPage, ExtentPageRef, ExtentRows};

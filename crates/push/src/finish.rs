@@ -4,7 +4,7 @@
 //! own; and the one call that makes the snapshot exist.
 //! **What it may not do.** Run before every pack is durable: it is given what [`Packer::finish`] returned.
 //! **What always holds.** Root before commit. A snapshot's id is the salt of its root pack.
-//! **Where it is tested.** In `tests.rs` of the crate; `tests/protocol`.
+//! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 //!
 //! [`Packer::finish`]: crate::packer::Packer::finish
 use crate::config::{Device, PushConfig};

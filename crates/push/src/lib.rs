@@ -11,7 +11,7 @@
 //! 32 MiB of file bytes are in flight, one page per level, one leaf of the parent per class. What does grow is
 //! small: about 100 bytes per index page and per inode whose other names are still to come.
 //!
-//! **Where it is tested.** Beside the code and in `tests.rs`; `tests/protocol`, `tests/oracle`, `tests/cli`.
+//! **Where it is tested.** Beside the code and in `tests/`; `tests/protocol`, `tests/oracle`, `tests/cli`.
 //!
 //! # Decisions
 //! 2026-11-24:

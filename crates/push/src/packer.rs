@@ -6,7 +6,7 @@
 //! **What it may not do.** Know what frames hold.
 //! **What always holds.** A number is given to one pack only and each pack has a salt of its own, so no
 //! (key, nonce) pair is used twice. After [`Packer::finish`] every pack is durable.
-//! **Where it is tested.** In `tests.rs` of the crate; `tests/protocol`.
+//! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 use crate::config::SHARED_PACK_MAX;
 use crate::error::PushError;
 use crate::sealer::{PlainFrame, Sealer};

@@ -5,7 +5,7 @@
 //! **What it may not do.** End a push: a parent that does not read any further gives no more nodes, and what
 //! it would have told is read from the source instead.
 //! **What always holds.** A stream only goes forward; memory is one leaf.
-//! **Where it is tested.** Below and in `tests.rs` of the crate.
+//! **Where it is tested.** Below and in the tests of whole pushes.
 use crate::flow::Event;
 use crate::side_file::{SideReader, SideRecord};
 use backupengine_format::page::{LeafEntry, LeafPage};

@@ -5,7 +5,7 @@
 //! **What it may not do.** Place anything: what it finds in the index is a hint that the assembler completes.
 //! **What always holds.** A file that changed while it was read is read again once; if it changed again it is
 //! marked. What is returned as size is what was read.
-//! **Where it is tested.** Below and in `tests.rs` of the crate.
+//! **Where it is tested.** Below and in the tests of whole pushes.
 use crate::config::{BUNDLED_MAX, DEDUP_MIN, WHOLE_MAX};
 use crate::dedup::DedupKey;
 use crate::flow::{Body, ChunkOut, FileRead, Job, PieceOut, ReadFile, ReadTask, Run};

@@ -4,7 +4,7 @@
 //! bounded queues between them.
 //! **What it may not do.** Decide about nodes or bytes.
 //! **What always holds.** The root is written only after every stage ended well and every pack is durable.
-//! **Where it is tested.** In `tests.rs` of the crate.
+//! **Where it is tested.** In the tests of whole pushes.
 use crate::assemble::Assembler;
 use crate::budget::Budget;
 use crate::claim::Claims;

@@ -5,7 +5,7 @@
 //! **What it may not do.** Reuse a pack number, or touch another device's session.
 //! **What always holds.** A session whose root is stored already is complete: it is committed as it is, never
 //! written on. A session that another push is writing is left alone.
-//! **Where it is tested.** In `tests.rs` of the crate; `tests/protocol`.
+//! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 use crate::claim::{Claim, Claims};
 use crate::dedup::footers::{PackEnd, packs_of};
 use crate::error::PushError;

@@ -1,7 +1,7 @@
 //! Reads a large file from front to back, cuts it, and sends its chunks on.
 //!
 //! May not keep more of the file than a cutting window. What always holds: runs are sent in file order; a file
-//! that changed is sent again from the start, once. Tested in `tests.rs` of the crate.
+//! that changed is sent again from the start, once. Tested in the tests of whole pushes.
 use crate::error::PushError;
 use crate::flow::{Draft, Event, Job, StreamEnd, ticket};
 use crate::reader::{stat_settled, torn, unreadable};

@@ -6,7 +6,7 @@
 //! **What always holds.** A page whose bytes are those of the parent's page at the same place is not stored
 //! again. Every pack that is named anywhere in the tree is in the reference set. A page is decoded once before
 //! it is stored, so that nothing is written that readers refuse.
-//! **Where it is tested.** In `tests.rs` of the crate.
+//! **Where it is tested.** In the tests of whole pushes.
 use crate::config::{INLINE_TOP_MAX, ROOT_LISTING_MAX};
 use crate::error::PushError;
 use crate::packer::Packer;

@@ -1,7 +1,7 @@
 //! A node whose frames may not all have a place yet.
 //!
 //! May not place or look up anything. What always holds: a node is complete once every slot it holds is set,
-//! which happens in the order bundles are closed. Tested in `tests.rs` of the crate.
+//! which happens in the order bundles are closed. Tested in the tests of whole pushes.
 use crate::assemble::{Assembler, no_xattrs};
 use crate::error::PushError;
 use crate::flow::{Draft, LinkDraft, Linked, XattrDraft};

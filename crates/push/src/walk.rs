@@ -5,7 +5,7 @@
 //! **What it may not do.** Hash, compress or store.
 //! **What always holds.** Bytes in flight are taken from the budget before they are read. A node that is sent
 //! to be read keeps its place in the order.
-//! **Where it is tested.** In `tests.rs` of the crate.
+//! **Where it is tested.** In the tests of whole pushes.
 use crate::budget::{Budget, Share};
 use crate::config::WHOLE_MAX;
 use crate::error::PushError;

@@ -1,7 +1,7 @@
 //! Reads the sealed end of stored packs: what the dedup index is rebuilt from.
 //!
 //! May not trust anything but sealed bytes: a footer counts only when trailer, commitment and seal hold. A
-//! pack that does not read is left out (its content is then stored again). Tested in `tests.rs` of the crate.
+//! pack that does not read is left out (its content is then stored again). Tested in the tests of whole pushes.
 use super::{Content, DedupKey, Place};
 use backupengine_format::footer::{Footer, FooterContent};
 use backupengine_format::pack::{codec, find_end};

@@ -6,7 +6,7 @@
 //! **What it may not do.** Be needed by a reader. Everything in it can be lost; content is then stored twice.
 //! **What always holds.** Only packs of sessions that the ledger calls committed, or of this push's own
 //! session, are ever answered.
-//! **Where it is tested.** Below, in the modules, and in `tests.rs` of the crate.
+//! **Where it is tested.** Below, in the modules, and in the tests of whole pushes.
 pub(crate) mod footers;
 mod index;
 mod manifest;
