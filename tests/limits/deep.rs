@@ -1,6 +1,6 @@
 //! A thousand folders one in the other, with short names and with names whose path no system call takes.
 
-use crate::push;
+use crate::{push, restored};
 use backupengine_model::{ContentReader, Node, NodeId, SessionNo, TreeReader};
 use backupengine_push::PushReport;
 use backupengine_testkit::build::TestVault;
@@ -94,6 +94,14 @@ fn a_thousand_folders_one_in_the_other() {
     assert!(report.notices.is_empty(), "{:?}", report.notices.first());
     assert_eq!(report.stats.files_new, (DEPTH / EVERY) as u64);
     assert_eq!(depth_shown(&vault.reader(), session, &chain), DEPTH);
+
+    // Restored, it is pushed again from there, and shows the same.
+    let again = Chain { temp: tempfile::tempdir().unwrap(), name: "d".to_owned() };
+    let copy = restored(&vault, session, &chain.temp.path().join("d"), again.temp.path());
+    assert_eq!(copy, again.temp.path().join("d"));
+    let (vault, session, report) = pushed(&again);
+    assert!(report.notices.is_empty(), "{:?}", report.notices.first());
+    assert_eq!(depth_shown(&vault.reader(), session, &again), DEPTH);
 }
 
 /// Their path has 101 000 bytes: far more than a system call takes.
@@ -107,4 +115,8 @@ fn a_thousand_folders_with_long_names() {
     assert!(depth == DEPTH || report.stats.errors > 0, "{depth} levels are shown, and no word of the others");
     assert!(depth >= 30, "{depth} levels are shown: those a path reaches must be there");
     assert!(report.stats.files_new >= 1);
+    let again = Chain { temp: tempfile::tempdir().unwrap(), name: chain.name.clone() };
+    restored(&vault, session, &chain.temp.path().join(&chain.name), again.temp.path());
+    let (vault, session, _) = pushed(&again);
+    assert_eq!(depth_shown(&vault.reader(), session, &again), depth);
 }

@@ -1,11 +1,11 @@
 //! A file of three terabytes that is nearly all hole.
 
-use crate::{push, shown};
+use crate::{push, restored, shown};
 use backupengine_model::{ContentReader, DataSpan, NodeId, SpanKind, TreeReader};
 use backupengine_testkit::build::TestVault;
 use backupengine_testkit::system::Tmpfs;
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 const SIZE: u64 = 3 << 40;
 
@@ -68,4 +68,14 @@ fn a_sparse_file_of_three_terabytes() {
     let (_, again) = push(&pusher, &source);
     assert_eq!((again.stats.bytes_read, again.stats.files_unmodified), (0, 1));
     assert_eq!(shown(&vault, session, &source).len(), 2);
+
+    // Restored it is as sparse as it was: otherwise it would not fit.
+    let copy = restored(&vault, session, &source, &disk.path().join("target")).join("huge");
+    let file = fs::File::open(&copy).unwrap();
+    let found = file.metadata().unwrap();
+    assert_eq!(found.len(), SIZE);
+    assert!(found.blocks() * 512 < 4 << 20, "{} blocks", found.blocks());
+    let mut end = [0; 5];
+    file.read_exact_at(&mut end, SIZE - 5).unwrap();
+    assert_eq!(&end, b"\0\0end");
 }

@@ -9,6 +9,23 @@
 //! power cut does not undo it; two processes never get the same session.
 //!
 //! **Where it is tested.** One conformance suite over every store in `tests/stores`; `tests/protocol`.
+//!
+//! # Decisions
+//! 2026-11-24:
+//! - The port is async because presigned URLs are; a folder answers within the first poll by blocking I/O on the
+//!   caller's thread, so that `block_on` costs it nothing. The grid is 1 for a folder (nobody watches), 65536 for
+//!   stores that see each request.
+//! - The ledger of a folder is one file, replaced whole under flock(2): crash-safe with a single rename, read
+//!   without a lock, a few hundred bytes per snapshot. An append-only journal would write less and need replay,
+//!   repair of torn tails and compaction. Rewriting costs milliseconds up to some ten thousand snapshots.
+//! - A ledger that is missing or damaged is an error, never an empty list: session numbers would be given again.
+//!   Readers may rebuild the list from the roots; nobody writes before it is repaired.
+//! - Who writes a spool is told by a lock on it, not by process number or age: that holds in containers, over
+//!   NFS, and with any clock. Unnamed files (O_TMPFILE) would need no sweeping, but not every filesystem has
+//!   them, and one way is simpler than two.
+//! - A reader keeps the ledger file it read open: its inode number cannot then be given to a successor, and one
+//!   `stat` tells whether the list moved.
+//! - A commit is refused unless its root is stored with exactly the length it names, as a control plane would.
 #![forbid(unsafe_code)]
 
 mod error;
