@@ -195,6 +195,7 @@ def cases_leaf():
                          content=("runs", [(3 << 40, None), (1, frame(1, 0, 5340, 30)), (FULL, None)])),
                     node("r", "3", size=9, content=("runs", [(4, f2), (5, f0)]))],
            "the second file is sparse and begins right behind the first in its pack")
+    accept("one-full-hole", [node("r", "x", size=FULL, allocated=0, content=("runs", [(FULL, None)]))], "the shortest run")
     accept("extent-pages", [node("p", "1", size=1 << 40, content=("pages", [(1 << 39, f0), (1 << 39, f2)]))])
     accept("times", [node("t", "1", mtime=(0, 0)), node("t", "2", mtime=(-1, 999999999)), node("t", "3", mtime=(2**63 - 1, 1)),
                      node("t", "4", mtime=(-2**63, 0)), node("t", "5", mtime=(-2**63, 0))], "differences wrap")
@@ -442,6 +443,7 @@ def extent_pages():
     accept("runs", 0, [(FULL, f), (FULL, frame(1, 0, 5000, 9)), (3 << 40, None), (FULL, None), (1, frame(1, 0, 5009, 9)), (FULL, f),
                        (7, g)])
     accept("one-hole", 0, [(2**63, None)])
+    accept("one-full-hole", 0, [(FULL, None)], "the shortest run")
     accept("pages", 1, [(1 << 30, f), (2**63, g)])
     accept("top", 8, [(1, f)])
     good = extents(0, [(FULL, f)])

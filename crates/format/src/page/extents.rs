@@ -71,8 +71,8 @@ impl ExtentPage {
         head.finish()?;
         let mut packs = PackReader::decode(sections.or_empty(PACKS))?;
         let mut cursor = sections.need(ROWS)?;
-        // A run takes at least 2 bytes, a page 4.
-        cursor.require(count <= cursor.left() / if level == 0 { 2 } else { 4 }, "ends too early")?;
+        // A run takes at least 1 byte (a hole of the length that goes without saying), a page 4.
+        cursor.require(count <= cursor.left() / if level == 0 { 1 } else { 4 }, "ends too early")?;
         let mut total = 0u64;
         let mut add = |len: u64| match total.checked_add(len) {
             Some(sum) => {
@@ -133,6 +133,8 @@ mod tests {
         ];
         assert!(round(0, ExtentRows::Extents(rows)).is_some());
         assert!(round(0, ExtentRows::Extents(vec![run(1, None)])).is_some());
+        // The shortest run: one byte.
+        assert!(round(0, ExtentRows::Extents(vec![run(262_144, None)])).is_some());
         let page = |len| ExtentPageRef { len, frame: frame(2, 3, 70, 80) };
         assert!(round(1, ExtentRows::Pages(vec![page(5), page(u64::MAX - 5)])).is_some());
         assert!(round(8, ExtentRows::Pages(vec![page(5)])).is_some());

@@ -181,7 +181,8 @@ impl<'a> ContentReader<'a> {
     }
 
     fn extents(&mut self, size: u64, packs: &mut PackReader) -> Result<Content, FormatError> {
-        let count = self.more.count(EXTENTS_MAX, 2)?;
+        // A hole of the length that goes without saying takes one byte.
+        let count = self.more.count(EXTENTS_MAX, 1)?;
         let mut extents: Vec<Extent> = Vec::with_capacity(count);
         let mut left = Some(size);
         for _ in 0..count {
