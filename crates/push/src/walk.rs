@@ -15,7 +15,7 @@ use crate::flow::{
 use crate::parent::ParentStream;
 use crate::plan::{Verdict, judge};
 use crate::shared::{Shared, has_bytes};
-use backupengine_format::limits::PATH_MAX;
+use backupengine_format::limits::{DEPTH_MAX, PATH_MAX};
 use backupengine_format::page::Content;
 use backupengine_model::{Class, Kind, NodeKey, TreePath};
 use backupengine_source::{DirBatch, Entry, Notice, NoticeKind, Walker};
@@ -122,8 +122,8 @@ impl<'a> Walk<'a> {
             link: LinkDraft::None,
             key_hash: None,
         };
-        if path.as_joined().len() + 1 + draft.name.len() > PATH_MAX {
-            let message = "its path is longer than a snapshot can hold".to_owned();
+        if path.as_joined().len() + 1 + draft.name.len() > PATH_MAX || too_deep(path) {
+            let message = "its path is longer or deeper than a snapshot can hold".to_owned();
             let path = draft.real_path();
             self.shared.progress.notice(Notice { path, kind: NoticeKind::Unreadable, message });
             return Ok(());
@@ -259,10 +259,27 @@ pub(crate) fn send(shared: &Shared<'_>, events: &Sender<Event>, mut event: Event
     }
 }
 
+/// Whether nodes in this directory lie deeper than the format allows. Counts only where the length allows it.
+fn too_deep(directory: &TreePath) -> bool {
+    directory.as_joined().len() >= 2 * DEPTH_MAX && directory.components().count() > DEPTH_MAX
+}
+
 #[cfg(test)]
 mod tests {
+    use super::too_deep;
     use crate::shared::has_bytes;
-    use backupengine_model::Kind;
+    use backupengine_format::limits::DEPTH_MAX;
+    use backupengine_model::{Kind, TreePath};
+
+    #[test]
+    fn nodes_deeper_than_the_format_allows_are_found() {
+        let path = |depth: usize, name: &str| {
+            TreePath::from_slashes(vec![name; depth].join("/").as_bytes()).unwrap()
+        };
+        assert!(!too_deep(&path(DEPTH_MAX, "d")));
+        assert!(too_deep(&path(DEPTH_MAX + 1, "d")));
+        assert!(!too_deep(&path(DEPTH_MAX / 2, "long")));
+    }
 
     #[test]
     fn only_regular_files_are_read() {
