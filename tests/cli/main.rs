@@ -1,1 +1,25 @@
-//! Placeholder until its tests are written.
+//! Guards what users see: the built program, run as they run it.
+//!
+//! **What it is.** Cases as data files (`cases/*.case`, see `cases.rs`), one golden of all help, the field names of
+//! `--json`, secrets absent from every output, bad input, and a whole round of push, mount and restore judged by
+//! ordinary tools.
+//!
+//! **What it may not do.** Reach into the crates: only what the program prints, returns and leaves on the disk counts.
+//!
+//! **What always holds.** Every test has a home and folders of its own; its mounts are gone when it ends.
+//!
+//! Needs root for other users, device nodes and small filesystems, and /dev/fuse unless BACKUPENGINE_SKIP_FUSE=1.
+
+// Tests may panic; clippy only knows the functions that are marked as tests.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod cases;
+mod devices;
+mod help;
+mod json;
+mod mounts;
+mod program;
+mod round_trip;
+mod secrets;
+mod signals;

@@ -94,6 +94,26 @@ pub(crate) enum Command {
     Version,
 }
 
+impl Command {
+    /// Its name, for the log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Push(_) => "push",
+            Self::Mount(_) => "mount",
+            Self::Unmount(_) => "unmount",
+            Self::Snapshots(_) => "snapshots",
+            Self::Ls(_) => "ls",
+            Self::Cat(_) => "cat",
+            Self::Restore(_) => "restore",
+            Self::Check(_) => "check",
+            Self::Status => "status",
+            Self::Completions(_) => "completions",
+            Self::Version => "version",
+        }
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Init {
     /// Folder to make the vault in; must not exist or be empty [default: --vault]

@@ -85,7 +85,18 @@ impl Failure {
             io::ErrorKind::Interrupted => Kind::Interrupted,
             _ => Kind::Failed,
         };
-        Self::new(kind, Told { text: format!("could not {verb} {}", path.display()), cause: Box::new(cause) })
+        let hint = match cause.kind() {
+            io::ErrorKind::NotFound => Some("check the path"),
+            io::ErrorKind::PermissionDenied => Some("check owner and permissions"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room there"),
+            _ => None,
+        };
+        let text = format!("could not {verb} {}", path.display());
+        let failure = Self::new(kind, Told { text, cause: Box::new(cause) });
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 
     #[must_use]
@@ -98,6 +109,14 @@ impl Failure {
     #[must_use]
     pub(crate) fn while_doing(self, text: impl Into<String>) -> Self {
         Self { error: Box::new(Told { text: text.into(), cause: self.error }), ..self }
+    }
+
+    /// What to do next; never nothing.
+    pub(crate) fn advice(&self) -> Vec<String> {
+        if self.hints.is_empty() && self.kind != Kind::Interrupted {
+            return vec!["run it again with -v -v to see what happens inside".to_owned()];
+        }
+        self.hints.clone()
     }
 
     /// Message and causes in one line. A cause that the line before it already tells is left out.
@@ -162,6 +181,7 @@ impl From<StoreError> for Failure {
                 Kind::Failed,
                 "the files of the snapshots are still there; `backupengine check` says what can be read",
             ),
+            ErrorKind::NotFound => (Kind::Failed, "check the path"),
             _ => return Self::new(Kind::Failed, error),
         };
         Self::new(kind, error).hint(hint)

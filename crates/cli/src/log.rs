@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::progress::LogWriter;
 use std::fs::OpenOptions;
 use std::sync::Mutex;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 
 /// Starts it, once for the process.
 ///
@@ -23,10 +23,10 @@ pub(crate) fn start(global: &Global) -> Result<(), Failure> {
         (None, false, 1) => "info",
         (None, false, _) => "debug",
     };
-    let filter = EnvFilter::try_new(level).map_err(|_| {
+    let level: LevelFilter = level.parse().map_err(|_| {
         Failure::usage(format!("{level:?} is no log level")).hint("one of error, warn, info, debug, trace")
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
     if let Some(path) = &global.log_file {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|e| Failure::io("open", path, e))?;

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Outcome, Failure> {
     log::start(&args.global)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), command = args.command.name(), "begun");
     let stop = Arc::new(AtomicBool::new(false));
     if !matches!(args.command, Command::Mount(_)) {
         stop_on_signals(&stop)?;
@@ -85,13 +86,13 @@ fn report(failure: &Failure, json: bool) {
             "type": "error",
             "kind": failure.kind.name(),
             "message": failure.message(),
-            "hints": failure.hints,
+            "hints": failure.advice(),
         });
         output::tell(value.to_string());
         return;
     }
     output::tell(format!("backupengine: {}", output::shown(failure.message().as_bytes())));
-    for hint in &failure.hints {
+    for hint in failure.advice() {
         output::tell(format!("hint: {hint}"));
     }
 }

@@ -32,8 +32,8 @@ impl What {
         if let Some(snapshot) = selector(text) {
             return Ok(Self { snapshot, path: Vec::new(), has_path: false });
         }
-        // A time may hold colons itself: the first colon with a snapshot before it is the one.
-        let mut cuts = text.match_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
+        // A time may hold colons itself: the last colon with a snapshot before it is the one.
+        let mut cuts = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
         let (snapshot, path) = cuts.find_map(|(s, p)| Some((selector(s)?, p))).ok_or_else(bad)?;
         Ok(Self { snapshot, path: names(path.as_bytes())?, has_path: true })
     }
@@ -124,5 +124,7 @@ mod tests {
         let SnapshotSelector::AtOrBefore(time) = what.snapshot else { panic!("{what:?}") };
         assert_eq!(crate::time::rfc3339(time), "2026-03-01T10:30:00Z");
         assert!(!What::parse("@2026-03-01T10:30").unwrap().has_path);
+        assert_eq!(What::parse("@2026-03-01T10:30Z:/10:30").unwrap().path_bytes(), b"/10:30");
+        assert_eq!(What::parse("@2026-03-01:10:30").unwrap().path_bytes(), b"/10:30");
     }
 }

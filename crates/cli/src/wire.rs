@@ -92,6 +92,12 @@ impl Wire {
         let unlocked = self.unlock(locked, &readable, device.as_ref(), memory)?;
         let opened = Opened { vault: unlocked.vault, store, device, root_key: unlocked.root_key };
         self.hold_against_floor(&opened.vault)?;
+        tracing::info!(
+            folder = ?opened.store.folder(),
+            vault = %opened.vault.keyring().vault(),
+            device = opened.device.as_ref().map(|d| d.id().to_string()),
+            "the vault is open"
+        );
         Ok(opened)
     }
 
@@ -104,14 +110,17 @@ impl Wire {
     ) -> Result<Unlocked, Failure> {
         let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads() };
         if let Some(mut text) = secret::given_passphrase(&self.global)? {
+            tracing::debug!("unlocking with the passphrase that was given");
             let passphrase = Passphrase::new(std::mem::take(&mut text));
             return Ok(locked.unlock(&UnlockSecret::Passphrase(&passphrase), config)?);
         }
         if let Some(code) = secret::given_recovery_code(&self.global)? {
+            tracing::debug!("unlocking with the recovery code that was given");
             return Ok(locked.unlock(&UnlockSecret::Recovery(&code), config)?);
         }
         let mut locked = locked;
         if let Some(device) = device {
+            tracing::debug!("unlocking with the key that this device keeps");
             match locked.unlock_with(&device.envelope, &device.unlock_secret(), config.clone()) {
                 Err(VaultError::WrongSecret | VaultError::OtherVault { .. }) => {
                     tracing::warn!("the key that this device keeps does not open the vault any more");

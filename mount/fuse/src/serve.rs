@@ -213,7 +213,10 @@ where
         let said = source.to_string();
         if said.contains("user_allow_other") {
             MountError::AllowOtherRefused
-        } else if said.contains("/dev/fuse") && said.contains("ermission") {
+        } else if said.contains("/dev/fuse") && said.contains("ermission")
+            || source.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
+        {
+            // The second is the library's own attempt to open the device.
             MountError::DeviceDenied
         } else if said.contains("no write access") || said.contains("not owned by user") {
             MountError::Permission(mountpoint.to_owned())

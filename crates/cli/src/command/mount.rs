@@ -31,10 +31,10 @@ const LEAST: u64 = 32 << 20;
 /// # Errors
 /// Whatever keeps the tree from being shown; nothing is mounted then.
 pub(crate) fn run(wire: &Wire, args: &Mount) -> Result<Outcome, Failure> {
-    let mountpoint = mounts::check(&args.mountpoint)?;
-    refuse_in_vault(wire, &mountpoint)?;
     let memory = memory(&args.memory)?;
     let what = args.snapshot.as_deref().map(What::parse).transpose()?;
+    let mountpoint = mounts::check(&args.mountpoint)?;
+    refuse_in_vault(wire, &mountpoint)?;
     if args.background {
         background::start(wire, args, &mountpoint)?;
         report(wire, &mountpoint)?;
