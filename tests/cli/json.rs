@@ -91,7 +91,7 @@ fn every_field_is_documented_and_printed() {
     let mut judge = Judge { documented: documented(), seen: BTreeMap::new() };
     let person = Person::new();
     let vault = person.at("vault").to_str().unwrap().to_owned();
-    judge.document("init", &person.given(PASSPHRASE, &["init", &vault, "--yes", "--json"]).expect(0).json());
+    judge.document("init", &person.given(PASSPHRASE, ["init", &vault, "--yes", "--json"]).expect(0).json());
     judge.document("version", &person.run(["version", "--json"]).expect(0).json());
 
     let src = person.at("src");

@@ -102,7 +102,7 @@ impl Person {
     /// One with a vault, where `init` was run.
     pub(crate) fn with_vault() -> Self {
         let person = Self::new();
-        person.given(PASSPHRASE, &["init", person.at("vault").to_str().unwrap(), "--yes"]).expect(0);
+        person.given(PASSPHRASE, ["init", person.at("vault").to_str().unwrap(), "--yes"]).expect(0);
         person
     }
 

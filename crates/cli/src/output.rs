@@ -23,7 +23,7 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
 /// A line of text on stdout.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     print(format!("{}\n", text.as_ref()).as_bytes())
 }
@@ -31,7 +31,7 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
 /// A JSON value on stdout, in one line.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     line(value.to_string())
 }

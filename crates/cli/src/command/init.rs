@@ -18,6 +18,8 @@ use serde_json::json;
 use std::fs;
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::{Zeroize, Zeroizing};
 
 /// How often the recovery code may be typed wrong.
@@ -138,6 +140,19 @@ fn show(words: &str) -> Result<(), Failure> {
 }
 
 fn ask_back(words: &str) -> Result<(), Failure> {
+    // Reading a line does not end by a signal that is only noted; nothing is made yet, so one may end it all.
+    let asking = Arc::new(AtomicBool::new(true));
+    let failed = |e| Failure::new(Kind::Failed, e).while_doing("signals cannot be watched");
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, Kind::Interrupted as i32, asking.clone())
+            .map_err(failed)?;
+    }
+    let typed = type_back(words);
+    asking.store(false, Ordering::Relaxed);
+    typed
+}
+
+fn type_back(words: &str) -> Result<(), Failure> {
     for _ in 0..TRIES {
         tell("Type the 24 words back (they are shown as you type):");
         let mut line = Zeroizing::new(String::new());
