@@ -50,7 +50,15 @@ impl Holding {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        Self(child)
+        // It says so a moment before it becomes `sleep`.
+        let name = format!("/proc/{}/comm", child.id());
+        for _ in 0..1000 {
+            if fs::read_to_string(&name).unwrap() == "sleep\n" {
+                return Self(child);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the shell did not become sleep");
     }
 }
 

@@ -73,12 +73,15 @@ pub fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn nobody_cannot_read_what_is_roots_alone() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("secret");
         fs::write(&path, b"x").unwrap();
+        // Whatever this process's umask is.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let refused = as_nobody(|| fs::read(&path).map_err(|e| e.kind()));
         assert_eq!(refused, Err(std::io::ErrorKind::PermissionDenied));
         assert_eq!(fs::read(&path).unwrap(), b"x");
