@@ -41,8 +41,12 @@ pub(crate) fn start(wire: &Wire, args: &Mount, mountpoint: &Path) -> Result<(), 
     // Given over the pipe, or not needed: what the environment says must not win over it.
     command.env_remove("BACKUPENGINE_PASSPHRASE");
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let errors = OpenOptions::new().create(true).append(true).open(&log);
-    command.stderr(errors.map_err(|e| Failure::io("open", &log, e))?);
+    let mut errors = OpenOptions::new();
+    errors.create(true).append(true);
+    // It may come to hold names of files.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut errors, 0o600);
+    command.stderr(errors.open(&log).map_err(|e| Failure::io("open", &log, e))?);
     // It must not hold the folder somebody started it in.
     command.current_dir("/");
     #[cfg(unix)]
