@@ -51,10 +51,11 @@ impl Holding {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         // It says so a moment before it becomes `sleep`.
-        let name = format!("/proc/{}/comm", child.id());
+        let holding = Self(child);
+        let name = format!("/proc/{}/comm", holding.0.id());
         for _ in 0..1000 {
             if fs::read_to_string(&name).unwrap() == "sleep\n" {
-                return Self(child);
+                return holding;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
