@@ -1,0 +1,6 @@
+//! The OpenAPI text of the operations, from the types of `api`.
+
+/// Pretty JSON with a line end.
+pub fn text() -> String {
+    todo!()
+}
