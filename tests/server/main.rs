@@ -1,0 +1,6 @@
+//! Guards: tenants never meet, and nobody does what his token, device and role do not allow.
+//!
+//! Against real PostgreSQL and a real S3-compatible store, as the role the front has: owners and superusers pass
+//! policies silently and would prove nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
+
