@@ -6,6 +6,7 @@ const PURE: &[(&str, &str)] = &[
     ("chunk", "crates/chunk"),
     ("seal", "crates/seal"),
     ("format", "crates/format"),
+    ("api", "crates/api"),
     ("vfs", "mount/vfs"),
 ];
 
