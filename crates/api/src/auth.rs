@@ -51,6 +51,23 @@ pub struct Exchange {
     pub code_verifier: Secret,
 }
 
+/// `PUT /user`: what is to change; answered by the user.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UpdateUser {
+    /// New address; needs the current password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// New password; needs the current one, and ends all other sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// The current password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_password: Option<Secret>,
+    /// Merged into what is there; null takes a key away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
+}
+
 /// A session: what every login ends in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
