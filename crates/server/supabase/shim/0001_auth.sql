@@ -193,8 +193,9 @@ create table if not exists auth.flow_state (
   created_at            timestamptz not null default now(),
   updated_at            timestamptz not null default now(),
   auth_code_issued_at   timestamptz,
-  -- Ours: SHA-256 of the state and of the nonce the provider was sent, and where the user goes afterwards.
-  state                 text not null unique,
+  -- Ours: SHA-256 of the state (null once it came back) and of the nonce that the provider was sent, and where the
+  -- user goes afterwards.
+  state                 text unique,
   nonce                 text not null,
   redirect_to           text not null
 );
