@@ -1,11 +1,25 @@
 //! Settings: from the environment or files it names in production, made up by `--dev`.
 //!
-//! May not read a secret from an argument or print one. Tested below.
+//! May not read a secret from an argument or print one. Tested in `config/tests.rs`.
+mod admin;
+mod environment;
+#[cfg(test)]
+mod tests;
+
+use crate::ServerError;
 use backupengine_api::Directory;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+pub use admin::Admin;
+
+/// Of password hashes where nothing else is said: memory in KiB, passes.
+pub const PASSWORD_COST: (u32, u32) = (19 * 1024, 2);
+/// See [`Auth::reuse_window`]: GoTrue's.
+pub const REUSE_WINDOW: Duration = Duration::from_secs(10);
 
 /// A secret setting.
 #[derive(Clone)]
@@ -54,6 +68,18 @@ pub struct Config {
     pub proxies: Vec<std::net::IpAddr>,
     /// Whether calls are limited in rate; off in load tests only.
     pub rate_limits: bool,
+    /// Who knows it reads `/metrics`.
+    pub metrics_token: Option<Secret>,
+}
+
+impl Config {
+    /// From the environment.
+    ///
+    /// # Errors
+    /// [`ServerError::Setting`].
+    pub fn from_environment() -> Result<Self, ServerError> {
+        environment::Environment::of_this_process()?.config()
+    }
 }
 
 /// Object storage.
@@ -76,7 +102,7 @@ pub struct Storage {
 }
 
 /// What a store honours when it is signed into a PUT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// `x-amz-checksum-sha256`.
     pub checksum_sha256: bool,
@@ -86,6 +112,17 @@ pub struct Profile {
     pub if_none_match: bool,
     /// `x-amz-server-side-encryption: AES256`.
     pub sse_header: bool,
+}
+
+impl Profile {
+    /// Nothing at all: the length alone is signed.
+    pub const NONE: Self =
+        Self { checksum_sha256: false, content_md5: false, if_none_match: false, sse_header: false };
+
+    /// As the database keeps it.
+    pub fn to_json(self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
 }
 
 /// Identity.

@@ -26,7 +26,7 @@ pub enum ServerError {
     #[error("object storage: {0}")]
     Storage(String),
     /// A file or socket.
-    #[error("{what}")]
+    #[error("{what}: {source}")]
     Io {
         /// What was being done.
         what: String,

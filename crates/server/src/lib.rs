@@ -14,17 +14,23 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod around;
 pub mod auth;
 pub mod config;
 pub mod db;
+#[cfg(unix)]
 pub mod dev;
 mod error;
 pub mod functions;
 pub mod grants;
+mod limits;
 pub mod log;
+mod metrics;
 pub mod migrate;
 pub mod openapi;
 pub mod probe;
 pub mod rebuild;
+mod serve;
+mod tls;
 
 pub use error::ServerError;

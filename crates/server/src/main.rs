@@ -1,4 +1,20 @@
-//! `backupengine-server`: arguments, and which part runs.
+//! `backupengine-server`: arguments, and which part runs. Secrets never come by argument.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod command;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match command::Arguments::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Straight to the person who typed it: logging may not have started.
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the commands of an operator are told: rights of the migrator, and the deployment's own facts.
+use super::environment::{Environment, problem};
+use super::{Profile, Secret, Storage};
+use crate::{ServerError, db};
+use std::path::PathBuf;
+use tokio_postgres::Client;
+
+/// For `migrate`, `check-storage` and `rebuild`.
+pub struct Admin {
+    environment: Environment,
+    url: Secret,
+    ca: Option<PathBuf>,
+}
+
+const URL: &str = "BACKUPENGINE_ADMIN_DATABASE_URL";
+/// What an account may take where nothing is said.
+const QUOTA: i64 = 1 << 40;
+
+impl Admin {
+    /// From the environment.
+    ///
+    /// # Errors
+    /// [`ServerError::Setting`].
+    pub fn from_environment() -> Result<Self, ServerError> {
+        let environment = Environment::of_this_process()?;
+        let (url, ca) = (environment.secret(URL)?, environment.path("BACKUPENGINE_DATABASE_CA"));
+        Ok(Self { environment, url, ca })
+    }
+
+    /// A connection as the migrator.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn connect(&self) -> Result<Client, ServerError> {
+        db::connect_once(URL, &self.url, self.ca.as_deref()).await
+    }
+
+    /// Object storage.
+    ///
+    /// # Errors
+    /// [`ServerError::Setting`].
+    pub fn storage(&self) -> Result<Storage, ServerError> {
+        self.environment.storage()
+    }
+
+    /// Tells the database which deployment it belongs to.
+    ///
+    /// # Errors
+    /// [`ServerError`]; a region with accounts in it stays what it is.
+    pub async fn configure(&self, client: &Client) -> Result<(), ServerError> {
+        let region = self.environment.region()?;
+        let bucket = self.environment.text("BACKUPENGINE_S3_BUCKET")?;
+        let quota = self.environment.quota()?.unwrap_or(QUOTA);
+        let told = client.execute("select app.configure($1, $2, $3)", &[&region, &bucket, &quota]).await;
+        told.map(drop).map_err(|cause| problem("BACKUPENGINE_REGION", db::explain(&cause)))
+    }
+
+    /// Keeps what `check-storage` found, for servers that start later.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn keep_profile(&self, client: &Client, profile: Profile) -> Result<(), ServerError> {
+        client.execute("select app.set_storage_profile($1)", &[&profile.to_json()]).await?;
+        Ok(())
+    }
+}

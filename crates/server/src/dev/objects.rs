@@ -1,0 +1,24 @@
+//! An S3-compatible store on loopback in this process, for development: its If-None-Match is racy, it has neither
+//! versions nor locks.
+use super::io;
+use crate::ServerError;
+use crate::config::Secret;
+use crate::serve::{self, Serving};
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use std::path::Path;
+use tokio::net::TcpListener;
+
+pub(super) const ACCESS_KEY: &str = "backupengine-dev";
+
+/// Serves `root`, in which `bucket` is made if need be.
+pub(super) async fn start(root: &Path, bucket: &str, secret: &Secret) -> Result<Serving, ServerError> {
+    std::fs::create_dir_all(root.join(bucket)).map_err(io(format!("making {}", root.display())))?;
+    let files = s3s_fs::FileSystem::new(root)
+        .map_err(|cause| ServerError::Storage(format!("{} cannot be served: {cause:?}", root.display())))?;
+    let mut builder = S3ServiceBuilder::new(files);
+    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret.expose()));
+    let service = builder.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io("listening for the store of --dev"))?;
+    serve::start(listener, None, move |_| service.clone()).map_err(io("listening for the store of --dev"))
+}
