@@ -1,7 +1,7 @@
 //! The server as a whole: state, routes, listening, health and metrics.
 use crate::ServerError;
 use crate::auth::{self, Keys};
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::db::Database;
 use crate::metrics::Metrics;
 use crate::serve::{self, Serving};
@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use backupengine_api::{AUTH_PATH, Code, DIRECTORY_PATH, OPERATIONS_PATH};
 use hyper::Request;
 use hyper::body::Incoming;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,9 +60,10 @@ impl App {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn new(config: Config) -> Result<Self, ServerError> {
+    pub async fn new(mut config: Config) -> Result<Self, ServerError> {
         let keys = Keys::new(&config.auth, &config.public_url)?;
         let db = Database::connect(&config).await?;
+        config.storage.profile = deployment(&db, &config).await?;
         let http = reqwest::Client::builder()
             .tls_version_min(reqwest::tls::Version::TLS_1_3)
             .https_only(config.tls.is_some())
@@ -125,6 +127,31 @@ impl Running {
     pub async fn stop(self) {
         self.serving.stop().await;
     }
+}
+
+/// That settings and database speak of the same deployment; and what its store honours.
+async fn deployment(db: &Database, config: &Config) -> Result<Profile, ServerError> {
+    let client = db.front.get().await.map_err(|cause| ServerError::Pool(cause.to_string()))?;
+    let row = client.query_one("select api.deployment(), api.storage_profile()", &[]).await?;
+    let (kept, profile): (Option<Value>, Option<Value>) = (row.try_get(0)?, row.try_get(1)?);
+    let kept = kept.unwrap_or_default();
+    let here = [
+        ("region", "BACKUPENGINE_REGION", &config.region),
+        ("bucket", "BACKUPENGINE_S3_BUCKET", &config.storage.bucket),
+    ];
+    for (name, setting, value) in here {
+        let kept = kept[name].as_str().unwrap_or("none yet");
+        if kept != value {
+            let problem = format!(
+                "it is {value} here and {kept} in the database: these are two deployments, or `backupengine-server \
+                 migrate` is still to be run"
+            );
+            return Err(ServerError::Setting { setting: setting.to_owned(), problem });
+        }
+    }
+    profile.and_then(Profile::from_json).ok_or_else(|| {
+        ServerError::Storage("nobody knows yet what it honours: run `backupengine-server check-storage`".to_owned())
+    })
 }
 
 async fn health(State(app): State<App>) -> Response {

@@ -1,6 +1,6 @@
 //! The commands of `backupengine-server`.
 use backupengine_server::config::{Admin, Config};
-use backupengine_server::{ServerError, app::App, db, log, migrate, openapi, probe, rebuild};
+use backupengine_server::{ServerError, app::App, log, migrate, openapi, probe, rebuild};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -88,7 +88,7 @@ async fn bring_up() -> Result<(), ServerError> {
     let admin = Admin::from_environment()?;
     let mut client = admin.connect().await?;
     migrate::migrate(&mut client).await?;
-    admin.configure(&client).await?;
+    admin.configure(&client, None).await?;
     say("The database is at this version.\n")
 }
 
@@ -99,7 +99,7 @@ async fn check_storage() -> Result<(), ServerError> {
     for line in &probed.report {
         say(format!("{line}\n"))?;
     }
-    admin.keep_profile(&admin.connect().await?, probed.profile).await?;
+    admin.configure(&admin.connect().await?, Some(probed.profile)).await?;
     say("The profile is kept in the database; servers read it when they start.\n")
 }
 

@@ -123,6 +123,11 @@ impl Profile {
     pub fn to_json(self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
+
+    /// `None` where nothing is kept yet.
+    pub fn from_json(value: serde_json::Value) -> Option<Self> {
+        serde_json::from_value(value).ok()
+    }
 }
 
 /// Identity.

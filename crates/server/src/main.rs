@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // Straight to the person who typed it: logging may not have started.
             use std::io::Write;
-            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            drop(writeln!(std::io::stderr().lock(), "error: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@
 //! May not change a migration that was released: a new file is added. The list of files is held against the folder
 //! below; what the files say is tested in `supabase/tests`.
 use crate::ServerError;
+use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
 /// Schema auth for a plain PostgreSQL. May run again.
@@ -28,6 +29,18 @@ migrations! {
     "20261124100450_operations"
     "20261124100500_call"
     "20261124100550_deployment"
+}
+
+/// Names exactly this set of files, in 64 hexadecimal digits.
+pub fn fingerprint() -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in std::iter::once(&("", SHIM)).chain(MIGRATIONS) {
+        for part in [name, text] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs what is missing. `client` has the rights of a superuser or of Supabase's `postgres`.

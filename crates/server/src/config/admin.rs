@@ -4,6 +4,7 @@ use super::{Profile, Secret, Storage};
 use crate::{ServerError, db};
 use std::path::PathBuf;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 /// For `migrate`, `check-storage` and `rebuild`.
 pub struct Admin {
@@ -43,24 +44,17 @@ impl Admin {
         self.environment.storage()
     }
 
-    /// Tells the database which deployment it belongs to.
+    /// Tells the database which deployment it belongs to, and what `check-storage` found where it has just run.
     ///
     /// # Errors
     /// [`ServerError`]; a region with accounts in it stays what it is.
-    pub async fn configure(&self, client: &Client) -> Result<(), ServerError> {
+    pub async fn configure(&self, client: &Client, profile: Option<Profile>) -> Result<(), ServerError> {
         let region = self.environment.region()?;
         let bucket = self.environment.text("BACKUPENGINE_S3_BUCKET")?;
         let quota = self.environment.quota()?.unwrap_or(QUOTA);
-        let told = client.execute("select app.configure($1, $2, $3)", &[&region, &bucket, &quota]).await;
+        let profile = profile.map(Profile::to_json);
+        let values: [&(dyn ToSql + Sync); 4] = [&region, &bucket, &quota, &profile];
+        let told = client.execute("select app.configure($1, $2, $3, $4)", &values).await;
         told.map(drop).map_err(|cause| problem("BACKUPENGINE_REGION", db::explain(&cause)))
-    }
-
-    /// Keeps what `check-storage` found, for servers that start later.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn keep_profile(&self, client: &Client, profile: Profile) -> Result<(), ServerError> {
-        client.execute("select app.set_storage_profile($1)", &[&profile.to_json()]).await?;
-        Ok(())
     }
 }

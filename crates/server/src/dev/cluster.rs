@@ -242,6 +242,7 @@ fn settings(durable: bool) -> Vec<&'static str> {
         "jit=off",
         "timezone=UTC",
         "log_timezone=UTC",
+        "log_checkpoints=off",
         // Statements hold what clients sent: never into the log.
         "log_min_messages=warning",
         "log_min_error_statement=panic",

@@ -26,6 +26,9 @@ use std::time::Duration;
 
 /// What an account may take, in bytes.
 const QUOTA: i64 = 1 << 40;
+/// What the store in this process honours: `check-storage` says the same of it.
+const PROFILE: Profile =
+    Profile { checksum_sha256: true, content_md5: false, if_none_match: true, sse_header: false };
 
 /// What may be said about it.
 #[derive(Clone, Debug)]
@@ -205,11 +208,20 @@ pub async fn make_template(path: &Path) -> Result<(), ServerError> {
     Ok(())
 }
 
+/// Changes when a template has to be made anew: with the migrations, and with PostgreSQL.
+///
+/// # Errors
+/// [`ServerError`] where no PostgreSQL is found.
+pub fn template_key() -> Result<String, ServerError> {
+    Ok(format!("{}-{}", find::find(None)?.major, &crate::migrate::fingerprint()[..16]))
+}
+
 async fn cluster(data: &Path, dev: &DevConfig, secrets: &Secrets, bucket: &str) -> Result<Cluster, ServerError> {
     let template = dev.template.as_deref();
     let cluster = Cluster::start(data, template, &secrets.passwords.admin, dev.durable).await?;
     let client = fill(&cluster, secrets).await?;
-    client.execute("select app.configure($1, $2, $3)", &[&dev.region, &bucket, &QUOTA]).await?;
+    let profile = PROFILE.to_json();
+    client.execute("select app.configure($1, $2, $3, $4)", &[&dev.region, &bucket, &QUOTA, &profile]).await?;
     Ok(cluster)
 }
 
@@ -239,7 +251,7 @@ fn storage(dev: &DevConfig, store: &Serving, bucket: &str, key: Secret) -> Stora
         access_key: objects::ACCESS_KEY.to_owned(),
         secret_key: key,
         grant_life: dev.grant_life,
-        profile: Profile { checksum_sha256: true, content_md5: false, if_none_match: true, sse_header: false },
+        profile: PROFILE,
     }
 }
 
