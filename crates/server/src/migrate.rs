@@ -29,6 +29,11 @@ migrations! {
     "20261124100450_operations"
     "20261124100500_call"
     "20261124100550_deployment"
+    "20261124100600_device_ops"
+    "20261124100700_vault_ops"
+    "20261124100800_url_ops"
+    "20261124100900_session_ops"
+    "20261124100950_session_commit"
 }
 
 /// Names exactly this set of files, in 64 hexadecimal digits.

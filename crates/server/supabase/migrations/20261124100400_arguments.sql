@@ -88,6 +88,10 @@ language sql immutable set search_path = '' as $$
   from unnest(value) as r
 $$;
 
+-- What lists say of a session: one that was silent for too long is expired, whether or not anybody came by to write it.
+create function app.state_of(state text, last_seen timestamptz) returns text language sql stable
+return case when state = 'open' and last_seen < now() - interval '72 hours' then 'expired' else state end;
+
 -- The vault an operation names, of the caller's tenant: policies hide every other.
 create function app.vault_arg(args jsonb) returns app.vault language plpgsql stable set search_path = '' as $$
 declare

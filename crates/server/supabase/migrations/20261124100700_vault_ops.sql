@@ -1,0 +1,128 @@
+-- Vaults, key envelopes, the list of snapshots.
+
+set role backupengine_owner;
+
+create function app.vault_record(v app.vault, t app.tenant) returns jsonb language sql stable
+return jsonb_build_object('vault', encode(v.id, 'hex'), 'root_public', app.base64(v.root_public),
+  'created', app.seconds(v.created_at), 'region', t.region, 'version', v.snap_version, 'gc_epoch', v.gc_epoch,
+  'used', v.used_bytes, 'quota', t.quota_bytes);
+
+create function app.snapshot_record(n app.snapshot) returns jsonb language sql stable
+return jsonb_build_object('session', n.s, 'id', encode(n.id, 'hex'), 'device', encode(n.device, 'hex'),
+  'created', case when n.created_secs is null then null
+                  else jsonb_build_object('secs', n.created_secs, 'nanos', n.created_nanos) end,
+  'committed', app.seconds(n.committed_at), 'root_size', n.root_size, 'head_len', n.head_len,
+  'label', app.base64(n.label), 'state', n.state, 'hold', n.hold, 'purge_after', app.seconds(n.purge_after));
+
+-- Newest first. The list is of live snapshots, or of those on their way out.
+create function app.snapshot_page(home app.vault, before bigint, most integer, trashed boolean) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  page jsonb;
+begin
+  select coalesce(jsonb_agg(app.snapshot_record(n) order by n.s desc), '[]') into page
+    from (select * from app.snapshot n
+          where n.vault = home.id and n.s < before
+            and (case when trashed then n.state in ('trashed', 'pinned') else n.state = 'live' end)
+          order by n.s desc limit most + 1) n;
+  return jsonb_build_object('version', home.snap_version,
+    'snapshots', case when jsonb_array_length(page) > most then page - most else page end,
+    'more', jsonb_array_length(page) > most);
+end $$;
+
+create function api.op_vault_create(args jsonb) returns jsonb language plpgsql volatile set search_path = '' as $$
+declare
+  me     app.caller := app.identify();
+  wanted bytea := app.id_arg(args, 'vault', 16);
+  root   bytea := app.bytes_arg(args, 'root_public', 32, 32);
+  cert   bytea := app.bytes_arg(args, 'certificate', 1, 4096);
+  name   bytea;
+  home   app.vault;
+begin
+  if args ->> 'name_sealed' is not null then
+    name := app.bytes_arg(args, 'name_sealed', 1, 512);
+  end if;
+  -- An id is taken once in the whole deployment: it is where the bytes lie.
+  insert into app.vault as v (id, tenant, bucket, root_public)
+    select wanted, me.tenant, d.bucket, root from app.deployment d
+    on conflict do nothing;
+  if not found then
+    perform app.refuse('already_exists', 'A vault of this id exists already.', 'Make a new id.');
+  end if;
+  insert into app.access (tenant, vault, device, certificate) values (me.tenant, wanted, me.device, cert);
+  if name is not null then
+    update app.device d set name_sealed = name where d.tenant = me.tenant and d.id = me.device;
+  end if;
+  home := app.vault_arg(args);
+  return (select app.vault_record(home, t) from app.tenant t where t.id = me.tenant);
+end $$;
+
+create function api.op_vault_list(args jsonb) returns jsonb language plpgsql stable set search_path = '' as $$
+begin
+  perform app.identify();
+  return jsonb_build_object('now', app.seconds(now()), 'vaults', (
+    select coalesce(jsonb_agg(app.vault_record(v, t) order by v.created_at, v.id), '[]')
+    from app.vault v join app.tenant t on t.id = v.tenant));
+end $$;
+
+create function api.op_envelope_put(args jsonb) returns jsonb language plpgsql volatile set search_path = '' as $$
+declare
+  me     app.caller := app.identify();
+  wanted bytea := app.id_arg(args, 'vault', 16);
+  home   app.vault;
+  env_id bytea;
+  env_epoch bigint;
+  env_kind text;
+  bytes  bytea;
+  kept   app.envelope;
+begin
+  -- The first envelopes come with the vault. Whoever adds one later changes how it can be opened.
+  if exists (select from app.envelope e where e.vault = wanted and e.created_at < now() - interval '10 minutes') then
+    perform app.need_fresh_totp();
+  end if;
+  env_id := app.id_arg(args, 'id', 8);
+  env_epoch := app.int_arg(args, 'epoch', 0, 4294967295);
+  env_kind := app.word_arg(args, 'kind', '{passphrase,recovery}');
+  bytes := app.bytes_arg(args, 'sealed', 1, 65536);
+  if app.bytes_arg(args, 'sha256', 32, 32) <> sha256(bytes) then
+    perform app.bad('sha256');
+  end if;
+  home := app.vault_arg(args);
+  insert into app.envelope (tenant, vault, id, epoch, kind, sealed)
+    values (me.tenant, home.id, env_id, env_epoch, env_kind, bytes)
+    on conflict do nothing;
+  if not found then
+    select * into kept from app.envelope e where e.vault = home.id and e.id = env_id;
+    -- The same again is signed again: the copy in the bucket may still be missing.
+    if (kept.epoch, kept.kind, kept.sealed) is distinct from (env_epoch, env_kind, bytes) then
+      perform app.refuse('already_exists', 'An envelope of this id exists already.', 'Make a new id.');
+    end if;
+  end if;
+  return jsonb_build_object('presign', jsonb_build_array(jsonb_build_object(
+    'at', '', 'method', 'PUT', 'bucket', home.bucket, 'prefix', home.prefix, 'key', 'k/' || encode(env_id, 'hex'),
+    'length', length(bytes), 'sha256', app.base64(sha256(bytes)), 'md5', app.base64(decode(md5(bytes), 'hex')))));
+end $$;
+
+create function api.op_version(args jsonb) returns jsonb language plpgsql stable set search_path = '' as $$
+declare
+  home app.vault := app.vault_arg(args);
+begin
+  return jsonb_build_object('version', home.snap_version, 'gc_epoch', home.gc_epoch, 'now', app.seconds(now()));
+end $$;
+
+create function api.op_snapshot_list(args jsonb) returns jsonb language plpgsql stable set search_path = '' as $$
+declare
+  before bigint := case when args ->> 'before' is null then 4294967296 else app.int_arg(args, 'before', 0, 4294967295) end;
+  most   integer := app.int_arg(args, 'limit', 1, 1000);
+begin
+  if jsonb_typeof(args -> 'trashed') is distinct from 'boolean' then
+    perform app.bad('trashed');
+  end if;
+  return app.snapshot_page(app.vault_arg(args), before, most, (args ->> 'trashed')::boolean);
+end $$;
+
+grant execute on function app.vault_record, app.snapshot_record, app.snapshot_page to authenticated;
+grant execute on function api.op_vault_create, api.op_vault_list, api.op_envelope_put, api.op_version,
+  api.op_snapshot_list to authenticated;
+
+reset role;
