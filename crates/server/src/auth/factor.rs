@@ -202,13 +202,12 @@ pub(super) async fn verify(
 ) -> Result<Json<Value>, Refused> {
     limit(&app, Limit::FactorVerify, &origin)?;
     let mut client = app.db.auth.get().await?;
-    attempts::begin(&client, Tried::Code, &caller.user).await?;
     let tx = client.transaction().await?;
     let judged = judge(&app, &tx, &caller, &id, &asked, &origin).await;
     let (factor, step) = match judged {
         Ok(judged) => judged,
         Err(refused) => {
-            // A challenge that is over is gone for good, whatever the answer.
+            // The try counts, and a challenge that is over is gone, whatever the answer.
             tx.commit().await?;
             let traits = json!({"factor_id": uuid(&id), "reason": refused.code()});
             audit(&client, &origin, "verification_refused", Some(&caller.user), traits).await?;
@@ -300,6 +299,8 @@ async fn judge(
     let secret = app.keys.open_totp(&factor.id, &factor.secret).ok_or_else(|| {
         Refused::fault("the secret of a factor does not open: totp_key is not the one it was sealed with")
     })?;
+    // Only from here on anything is learned about the code.
+    attempts::begin(tx, Tried::Code, &caller.user).await?;
     let now = session::now().unsigned_abs();
     match step_of(&secret, &asked.code.0, now, factor.last_step) {
         Some(step) => Ok((factor, step)),
