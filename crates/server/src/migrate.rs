@@ -34,6 +34,9 @@ migrations! {
     "20261124100800_url_ops"
     "20261124100900_session_ops"
     "20261124100950_session_commit"
+    "20261124110000_retention"
+    "20261124110100_collect"
+    "20261124110200_account"
 }
 
 /// Names exactly this set of files, in 64 hexadecimal digits.
