@@ -9,7 +9,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // what devices sign. None of them opens a seal: it links neither seal nor format.
     ("aes-gcm", &["seal", "server"]),
     ("argon2", &["seal", "server"]),
-    ("ed25519-dalek", &["seal", "server"]),
+    ("ed25519-dalek", &["seal", "server", "tests"]),
     ("hkdf", &["seal"]),
     ("hpke", &["seal"]),
     ("bip39", &["seal"]),

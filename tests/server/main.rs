@@ -4,3 +4,5 @@
 //! policies silently and would prove nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
+
+mod infra;

@@ -1,1 +1,5 @@
-//! Nothing: the tests are the binaries beside this.
+//! What several test binaries share; the tests are the binaries beside this.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
+
+pub mod account;
