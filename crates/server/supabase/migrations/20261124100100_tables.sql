@@ -148,9 +148,8 @@ create table app.announced (
   number bigint not null check (number between 0 and 4294967295 and (kind = 'pack' or number = 0)),
   length bigint not null check (length between 1 and 268435456),
   sha256 bytea not null check (length(sha256) = 32),
-  primary key (vault, s, kind, number)
+  primary key (tenant, vault, s, kind, number)
 );
-create index announced_of_tenant on app.announced (tenant);
 
 create table app.snapshot (
   tenant        uuid not null,

@@ -9,61 +9,70 @@ set role backupengine_owner;
 create function app.place(s bigint, number bigint) returns bigint language sql immutable
 return ((s - 2147483648) << 32) + number;
 
--- The packs the metadata of the caller's own snapshots lies in, as far as they overlap what is wanted.
+-- What of `wanted` is metadata of the caller's own snapshots.
 create function app.own_metadata(home app.vault, me app.caller, wanted int8multirange) returns int8multirange
-language sql stable set search_path = '' as $$
-  select coalesce(range_agg(run), '{}')
-  from app.snapshot n,
-       lateral (select int8range(app.place(n.meta_packs[i], n.meta_packs[i + 1]),
-                                 app.place(n.meta_packs[i], n.meta_packs[i + 1]) + n.meta_packs[i + 2]) as run
-                from generate_series(1, cardinality(n.meta_packs), 3) as i) runs
-  where n.vault = home.id and n.device = me.device and n.state <> 'purged' and run && wanted
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    select coalesce(range_agg(run), '{}')
+    from app.snapshot n
+    cross join lateral (
+      select int8range(app.place(n.meta_packs[i], n.meta_packs[i + 1]),
+                       app.place(n.meta_packs[i], n.meta_packs[i + 1]) + n.meta_packs[i + 2]) as run
+      from generate_series(1, cardinality(n.meta_packs), 3) as i) runs
+    where n.vault = home.id and n.device = me.device and n.state <> 'purged' and run && wanted);
+end $$;
 
 -- One grant each for runs of blobs ([{"kind","session","from","count"}], in order), with the words for the front.
 -- Whether the caller may is the callers' matter.
 create function app.grants(home app.vault, me app.caller, want jsonb) returns jsonb
-language sql stable set search_path = '' as $$
-  with asked as (
-    select w.ord, w.kind, w.session as s, w."from" as low, w.count,
-           own.state, own.packs, own.deleted, coalesce(own.state = 'open' and own.device = me.device
-             and app.state_of(own.state, own.last_seen) = 'open', false) as writing
-    from rows from (jsonb_to_recordset(want) as (kind text, session bigint, "from" bigint, count bigint))
-      with ordinality as w(kind, session, "from", count, ord)
-    left join app.session own on own.vault = home.id and own.s = w.session
-  ), one as (
-    select a.kind, a.s, n as number, m.to_s, m.to_number,
-           row_number() over (order by a.ord, n) - 1 as at,
-           case
-             when a.writing then
-               case when exists (select from app.announced x where x.vault = home.id and x.s = a.s and x.kind = a.kind
-                                 and x.number = n) then 'here' else 'gone' end
-             when a.state is distinct from 'committed' then 'gone'
-             when a.kind = 'root' then
-               case when exists (select from app.snapshot x where x.vault = home.id and x.s = a.s and x.state <> 'purged')
-                 then 'here' else 'gone' end
-             when m.to_s is not null then 'moved'
-             when a.deleted @> n then 'gone'
-             else 'here'
-           end as state
-    from asked a
-    cross join lateral generate_series(a.low, least(a.low + a.count,
-      case when a.kind = 'pack' and a.state = 'committed' then a.packs else 4294967296 end) - 1) as n
-    left join app.moved m on a.kind = 'pack' and m.vault = home.id and m.s = a.s and m.number = n
-  )
-  select jsonb_build_object(
-    'grants', coalesce(jsonb_agg(
-      case o.state
-        when 'moved' then jsonb_build_object('kind', o.kind, 'session', o.s, 'number', o.number, 'state', o.state,
-                                             'moved', o.to_s, 'moved_number', o.to_number)
-        else jsonb_build_object('kind', o.kind, 'session', o.s, 'number', o.number, 'state', o.state, 'url', null)
-      end order by o.at), '[]'),
-    'presign', coalesce(jsonb_agg(jsonb_build_object(
-      'at', '/grants/' || o.at || '/url', 'method', 'GET', 'bucket', home.bucket, 'prefix', home.prefix,
-      'key', case o.kind when 'root' then 'r/' || app.hex8(o.s) else 'p/' || app.hex8(o.s) || '/' || app.hex8(o.number) end)
-      order by o.at) filter (where o.state = 'here'), '[]'))
-  from one o
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    with asked as (
+      select w.ord, w.kind, w.session as s, w."from" as low, w.count, own.state, own.packs, own.deleted, own.writing
+      from rows from (jsonb_to_recordset(want) as (kind text, session bigint, "from" bigint, count bigint))
+        with ordinality as w(kind, session, "from", count, ord)
+      -- Laterals with a limit: one look-up each by the primary key, whatever the planner believes of the tables.
+      left join lateral (
+        select x.state, x.packs, x.deleted,
+               x.device = me.device and app.state_of(x.state, x.last_seen) = 'open' as writing
+        from app.session x where x.vault = home.id and x.s = w.session limit 1) own on true
+    ), one as (
+      select a.kind, a.s, n as number, m.to_s, m.to_number, row_number() over (order by a.ord, n) - 1 as at,
+             case
+               when a.writing then
+                 case when exists (select from app.announced x where x.tenant = home.tenant and x.vault = home.id
+                                   and x.s = a.s and x.kind = a.kind and x.number = n) then 'here' else 'gone' end
+               when a.state is distinct from 'committed' then 'gone'
+               when a.kind = 'root' then
+                 case when exists (select from app.snapshot x where x.vault = home.id and x.s = a.s
+                                   and x.state <> 'purged') then 'here' else 'gone' end
+               when a.deleted @> n then 'gone'
+               when m.to_s is not null then 'moved'
+               else 'here'
+             end as state
+      from asked a
+      cross join lateral generate_series(a.low, least(a.low + a.count,
+        case when a.kind = 'pack' and a.state = 'committed' then a.packs else 4294967296 end) - 1) as n
+      left join lateral (
+        select x.to_s, x.to_number from app.moved x
+        where a.kind = 'pack' and x.vault = home.id and x.s = a.s and x.number = n limit 1) m on true
+    )
+    select jsonb_build_object(
+      'grants', coalesce(jsonb_agg(
+        case o.state
+          when 'moved' then jsonb_build_object('kind', o.kind, 'session', o.s, 'number', o.number, 'state', o.state,
+                                               'moved', o.to_s, 'moved_number', o.to_number)
+          else jsonb_build_object('kind', o.kind, 'session', o.s, 'number', o.number, 'state', o.state, 'url', null)
+        end order by o.at), '[]'),
+      'presign', coalesce(jsonb_agg(jsonb_build_object(
+        'at', '/grants/' || o.at || '/url', 'method', 'GET', 'bucket', home.bucket, 'prefix', home.prefix,
+        'key', case o.kind when 'root' then 'r/' || app.hex8(o.s)
+                           else 'p/' || app.hex8(o.s) || '/' || app.hex8(o.number) end)
+        order by o.at) filter (where o.state = 'here'), '[]'))
+    from one o);
+end $$;
 
 -- Renews a lease, or makes it (again): a laptop that slept keeps what it mounted. Adds the snapshots opened now.
 create function app.renew_lease(home app.vault, me app.caller, lease text, opened bigint[]) returns jsonb
@@ -111,9 +120,10 @@ begin
     select coalesce(range_agg(int8range(app.place(w.session, w."from"), app.place(w.session, w."from") + w.count)), '{}')
       into wanted
       from jsonb_to_recordset(asked) as w(kind text, session bigint, "from" bigint, count bigint)
-      where w.kind = 'pack' and not exists (
-        select from app.session s where s.vault = home.id and s.s = w.session and s.device = me.device
-          and app.state_of(s.state, s.last_seen) = 'open');
+      left join lateral (
+        select s.device = me.device and app.state_of(s.state, s.last_seen) = 'open' as writing
+        from app.session s where s.vault = home.id and s.s = w.session limit 1) own on true
+      where w.kind = 'pack' and own.writing is not true;
     if not app.own_metadata(home, me, wanted) @> wanted then
       perform app.deny(me, 'read packs of data');
     end if;

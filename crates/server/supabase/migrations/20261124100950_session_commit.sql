@@ -27,16 +27,20 @@ begin
   -- A session that makes no snapshot has no root.
   if coalesce((stored ->> 'root')::bigint, 0) <> root_size
      or (own.kind = 'push' and not exists (
-       select from app.announced a where a.vault = own.vault and a.s = own.s and a.kind = 'root' and a.length = root_size)) then
+       select from app.announced a where a.tenant = own.tenant and a.vault = own.vault and a.s = own.s
+         and a.kind = 'root' and a.length = root_size)) then
     perform app.refuse('root_not_stored', 'The root is not stored with the length the commit names.',
                        'Put the root again, then commit.');
   end if;
-  select count(*) filter (where a.number is null or found.number >= packs), coalesce(sum(found.size), 0)
+  select count(*) filter (where known.length is distinct from found.size or found.number >= packs),
+         coalesce(sum(found.size), 0)
     into differ, total
     from (select (p -> 0)::bigint as number, (p -> 1)::bigint as size
           from jsonb_array_elements(coalesce(stored -> 'packs', '[]')) p) found
-    left join app.announced a on a.vault = own.vault and a.s = own.s and a.kind = 'pack'
-      and a.number = found.number and a.length = found.size;
+    left join lateral (
+      select a.length from app.announced a
+      where a.tenant = own.tenant and a.vault = own.vault and a.s = own.s and a.kind = 'pack' and a.number = found.number
+      limit 1) known on true;
   if differ > 0 or total + root_size <> bytes then
     perform app.refuse('objects_differ', 'What is stored of this session is not what was announced or committed.',
                        'Put what is missing again, then commit.');
