@@ -46,6 +46,9 @@ pub struct VaultRecord {
     /// Bytes the account may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
+    /// Answered by `vault-list` alone: what the recovery code opens. For a device that waits and has the code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovery: Vec<Opaque>,
 }
 
 /// The account's vaults.

@@ -32,7 +32,7 @@ begin
   end loop;
 end $$;
 
--- A device that waits for approval sees itself and which vaults there are, nothing else.
+-- A device that waits for approval sees itself, which vaults there are, and what a recovery code opens; nothing else.
 create policy pending_sees_itself on app.device as restrictive for select to public
   using (id = (select app.my_device()) or (select app.my_role()) is not null);
 do $$
@@ -42,7 +42,8 @@ begin
   foreach one in array array['access', 'envelope', 'session', 'announced', 'snapshot', 'moved', 'lease', 'gc_log',
                              'schedule', 'audit', 'member'] loop
     execute format('create policy active_device on app.%I as restrictive for select to public
-      using ((select app.my_role()) is not null)', one);
+      using ((select app.my_role()) is not null%2$s)', one,
+      case one when 'envelope' then ' or kind = ''recovery''' else '' end);
   end loop;
 end $$;
 

@@ -57,11 +57,15 @@ begin
   return (select app.vault_record(home, t) from app.tenant t where t.id = me.tenant);
 end $$;
 
+-- With the envelopes of the recovery code: a device that waits and has the code approves itself with what is in them.
 create function api.op_vault_list(args jsonb) returns jsonb language plpgsql stable set search_path = '' as $$
 begin
   perform app.identify();
   return jsonb_build_object('now', app.seconds(now()), 'vaults', (
-    select coalesce(jsonb_agg(app.vault_record(v, t) order by v.created_at, v.id), '[]')
+    select coalesce(jsonb_agg(app.vault_record(v, t) || jsonb_build_object('recovery', (
+      select coalesce(jsonb_agg(app.base64(e.sealed) order by e.created_at desc), '[]')
+      from (select * from app.envelope e where e.vault = v.id and e.kind = 'recovery'
+            order by e.created_at desc limit 8) e)) order by v.created_at, v.id), '[]')
     from app.vault v join app.tenant t on t.id = v.tenant));
 end $$;
 

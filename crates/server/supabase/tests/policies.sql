@@ -58,7 +58,7 @@ insert into test.readable values
   ('device',     'tenant', 6, 1, 6),
   ('vault',      'tenant', 1, 1, 1),
   ('access',     'tenant', 5, 0, 5),
-  ('envelope',   'tenant', 1, 0, 1),
+  ('envelope',   'tenant', 1, 1, 1),
   ('session',    'tenant', 3, 0, 3),
   ('announced',  'tenant', 1, 0, 1),
   ('snapshot',   'tenant', 2, 0, 2),
