@@ -23,11 +23,6 @@ impl From<minicbor::decode::Error> for Unexpected {
     }
 }
 
-/// A definite map of `len` pairs begins here.
-pub(crate) fn map(d: &mut Decoder<'_>, len: u64) -> Result<(), Unexpected> {
-    if d.map()? == Some(len) { Ok(()) } else { Err(Unexpected) }
-}
-
 /// The next key is `key`.
 pub(crate) fn key(d: &mut Decoder<'_>, key: u8) -> Result<(), Unexpected> {
     if d.u8()? == key { Ok(()) } else { Err(Unexpected) }

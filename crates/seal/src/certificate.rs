@@ -3,7 +3,7 @@
 //! **What it may not do.** Know what a root record says: whoever decodes it compares its device and vault with
 //! what [`verify_root_signature`] returned and was given.
 //! **What always holds.** Ed25519 (RFC 8032), verified strictly; each kind of message has its own first bytes,
-//! so that no signature passes for one of the other kind.
+//! so that no signature passes for one of another kind. Only owners issue, and every chain ends at the root key.
 //! **Where it is tested.** Below, and `tests/formats` (frozen vectors).
 
 use crate::cbor::{self, Unexpected};
@@ -52,9 +52,20 @@ pub enum CertificateError {
     /// Bytes that are no certificate.
     #[error("the certificate is malformed")]
     Malformed,
-    /// Not signed by this vault's root key, or for another vault.
-    #[error("the certificate was not signed by this vault's root key")]
+    /// Its chain does not lead to this vault's root key, or it is for another vault.
+    #[error("the certificate does not lead to this vault's root key")]
     Untrusted,
+    /// Issued by a device that may not issue.
+    #[error("the certificate was issued by a device that is no owner")]
+    IssuerNotOwner,
+    /// Issued with a certificate that is not the issuing device's.
+    #[error("the certificate at hand is another device's: this device cannot issue with it")]
+    OtherDevice,
+    /// More devices in a row than a chain may have.
+    #[error(
+        "the certificate's chain is longer than {CHAIN_MAX} devices: let an owner nearer to the root key, or the recovery code, approve this device"
+    )]
+    ChainTooLong,
     /// The signature over the root record is wrong.
     #[error("the signature of the root record does not hold")]
     BadSignature,
@@ -91,9 +102,14 @@ impl RootKey {
         role: Role,
         issued_secs: i64,
     ) -> Certificate {
-        let mut certificate = Certificate { vault, device_public, role, issued_secs, signature: [0; 64] };
-        certificate.signature = self.key.sign(&certificate.signed_message()).to_bytes();
-        certificate
+        Certificate { vault, device_public, role, issued_secs, issuer: None, signature: [0; 64] }
+            .signed(&self.key)
+    }
+
+    /// Signs `backupengine_api::signature::approval_message`, by which a device that holds the recovery code
+    /// approves itself. Anything else gets a signature that counts for nothing.
+    pub fn sign_approval(&self, message: &[u8]) -> [u8; 64] {
+        sign_of(&self.key, context::APPROVAL, message)
     }
 }
 
@@ -128,6 +144,40 @@ impl DeviceKey {
     pub fn sign_root(&self, record: &[u8]) -> [u8; 64] {
         self.key.sign(&root_message(record)).to_bytes()
     }
+
+    /// Signs the signature base of a request (RFC 9421) as it is: others verify it, so nothing may stand before
+    /// it. It cannot pass for a root record or a certificate: a base begins with `"@method": `, those begin
+    /// with `bke1 `. What does not begin so is no base and gets a signature that counts for nothing.
+    pub fn sign_request(&self, base: &[u8]) -> [u8; 64] {
+        sign_of(&self.key, context::REQUEST, base)
+    }
+
+    /// Certifies another device as an owner: `own` is this device's certificate and goes along in the new one.
+    ///
+    /// # Errors
+    /// [`CertificateError::OtherDevice`], [`CertificateError::IssuerNotOwner`],
+    /// [`CertificateError::ChainTooLong`].
+    pub fn certify(
+        &self,
+        own: &Certificate,
+        device_public: [u8; 32],
+        role: Role,
+        issued_secs: i64,
+    ) -> Result<Certificate, CertificateError> {
+        if own.device_public != self.public() {
+            return Err(CertificateError::OtherDevice);
+        }
+        if own.role != Role::Owner {
+            return Err(CertificateError::IssuerNotOwner);
+        }
+        if own.chain().count() >= CHAIN_MAX {
+            return Err(CertificateError::ChainTooLong);
+        }
+        let issuer = Some(Box::new(own.clone()));
+        let unsigned =
+            Certificate { vault: own.vault, device_public, role, issued_secs, issuer, signature: [0; 64] };
+        Ok(unsigned.signed(&self.key))
+    }
 }
 
 impl fmt::Debug for DeviceKey {
@@ -136,7 +186,7 @@ impl fmt::Debug for DeviceKey {
     }
 }
 
-/// A device, certified by the vault root key.
+/// A device, certified by the vault root key, or by an owner device whose certificate goes along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The vault it counts in.
@@ -147,12 +197,20 @@ pub struct Certificate {
     pub role: Role,
     /// When it was issued, seconds since 1970.
     pub issued_secs: i64,
-    /// Ed25519 signature of the root key over the fields above.
+    /// The owner device that issued it; `None` where the root key did.
+    pub issuer: Option<Box<Certificate>>,
+    /// Ed25519 signature of the root key or the issuer over the fields above.
     pub signature: [u8; 64],
 }
 
-/// Version of the certificate's form.
-const VERSION: u8 = 1;
+/// Version of the form that the root key issues.
+const BY_ROOT: u8 = 1;
+/// Version of the form that a device issues: its certificate stands inside.
+const BY_DEVICE: u8 = 2;
+/// Most certificates of a chain, the device's own included.
+const CHAIN_MAX: usize = 4;
+/// Most bytes of an encoded chain. A chain of four takes less than 800; the limit is what the control plane takes.
+const ENCODED_MAX: usize = 4096;
 
 impl Certificate {
     /// Deterministic CBOR.
@@ -161,16 +219,19 @@ impl Certificate {
     }
 
     fn encode_fields(&self, signed: bool) -> Vec<u8> {
-        let mut out = Vec::with_capacity(160);
+        let mut out = Vec::with_capacity(256);
         cbor::write(&mut out, |e| {
-            e.map(if signed { 6 } else { 5 })?;
-            e.u8(1)?.u8(VERSION)?;
+            e.map(5 + u64::from(signed) + u64::from(self.issuer.is_some()))?;
+            e.u8(1)?.u8(if self.issuer.is_some() { BY_DEVICE } else { BY_ROOT })?;
             e.u8(2)?.bytes(&self.vault.0)?;
             e.u8(3)?.bytes(&self.device_public)?;
             e.u8(4)?.u8(self.role as u8)?;
             e.u8(5)?.i64(self.issued_secs)?;
             if signed {
                 e.u8(6)?.bytes(&self.signature)?;
+            }
+            if let Some(issuer) = &self.issuer {
+                e.u8(7)?.bytes(&issuer.encode())?;
             }
             Ok(())
         });
@@ -181,20 +242,45 @@ impl Certificate {
         [context::CERTIFICATE_SIGNATURE, &self.encode_fields(false)].concat()
     }
 
+    fn signed(mut self, key: &SigningKey) -> Self {
+        self.signature = key.sign(&self.signed_message()).to_bytes();
+        self
+    }
+
     /// Strict: anything but the bytes `encode` gives is refused.
     ///
     /// # Errors
-    /// [`CertificateError::Malformed`].
+    /// [`CertificateError::Malformed`], [`CertificateError::ChainTooLong`].
     pub fn decode(bytes: &[u8]) -> Result<Self, CertificateError> {
-        let certificate = Self::decode_fields(bytes).map_err(|Unexpected| CertificateError::Malformed)?;
+        if bytes.len() > ENCODED_MAX {
+            return Err(CertificateError::ChainTooLong);
+        }
+        let certificate = Self::decode_chain(bytes, CHAIN_MAX)?;
         if certificate.encode() == bytes { Ok(certificate) } else { Err(CertificateError::Malformed) }
     }
 
-    fn decode_fields(bytes: &[u8]) -> Result<Self, Unexpected> {
+    /// At most `left` certificates inside one another.
+    fn decode_chain(bytes: &[u8], left: usize) -> Result<Self, CertificateError> {
+        if left == 0 {
+            return Err(CertificateError::ChainTooLong);
+        }
+        let (mut certificate, issuer) =
+            Self::decode_fields(bytes).map_err(|Unexpected| CertificateError::Malformed)?;
+        certificate.issuer =
+            issuer.map(|bytes| Self::decode_chain(bytes, left - 1)).transpose()?.map(Box::new);
+        Ok(certificate)
+    }
+
+    /// The certificate without its issuer, and the issuer's bytes.
+    fn decode_fields(bytes: &[u8]) -> Result<(Self, Option<&[u8]>), Unexpected> {
         let d = &mut Decoder::new(bytes);
-        cbor::map(d, 6)?;
+        let fields = d.map()?;
         cbor::key(d, 1)?;
-        cbor::key(d, VERSION)?;
+        let by_device = match (d.u8()?, fields) {
+            (BY_ROOT, Some(6)) => false,
+            (BY_DEVICE, Some(7)) => true,
+            _ => return Err(Unexpected),
+        };
         cbor::key(d, 2)?;
         let vault = VaultId(cbor::bytes(d)?);
         cbor::key(d, 3)?;
@@ -205,7 +291,18 @@ impl Certificate {
         let issued_secs = d.i64()?;
         cbor::key(d, 6)?;
         let signature = cbor::bytes(d)?;
-        Ok(Self { vault, device_public, role, issued_secs, signature })
+        let issuer = if by_device {
+            cbor::key(d, 7)?;
+            Some(d.bytes()?)
+        } else {
+            None
+        };
+        Ok((Self { vault, device_public, role, issued_secs, issuer: None, signature }, issuer))
+    }
+
+    /// This certificate, its issuer, the issuer's issuer: up to the one the root key signed.
+    fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |certificate| certificate.issuer.as_deref())
     }
 
     /// See [`DeviceKey::id`].
@@ -213,16 +310,28 @@ impl Certificate {
         device_id(&self.device_public)
     }
 
-    /// That the vault's root key signed this, for this vault.
+    /// That the vault's root key signed this for this vault, or an owner device did that it certified itself.
     ///
     /// # Errors
-    /// [`CertificateError::Untrusted`].
+    /// [`CertificateError::Untrusted`], [`CertificateError::IssuerNotOwner`],
+    /// [`CertificateError::ChainTooLong`].
     pub fn verify(&self, vault: VaultId, root_public: &[u8; 32]) -> Result<(), CertificateError> {
-        if self.vault == vault && holds(root_public, &self.signed_message(), &self.signature) {
-            Ok(())
-        } else {
-            Err(CertificateError::Untrusted)
+        if self.chain().count() > CHAIN_MAX {
+            return Err(CertificateError::ChainTooLong);
         }
+        for certificate in self.chain() {
+            let issuer = certificate.issuer.as_deref();
+            let signer = issuer.map_or(root_public, |issuer| &issuer.device_public);
+            let signed = holds(signer, &certificate.signed_message(), &certificate.signature);
+            if certificate.vault != vault || !signed {
+                return Err(CertificateError::Untrusted);
+            }
+            // Told only of a signature that holds: a made-up one says nothing of any device.
+            if issuer.is_some_and(|issuer| issuer.role != Role::Owner) {
+                return Err(CertificateError::IssuerNotOwner);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -252,6 +361,15 @@ fn root_message(record: &[u8]) -> Vec<u8> {
     [context::ROOT_SIGNATURE, record].concat()
 }
 
+/// Signs `message` as it is where it begins as its kind does; else under a prefix that nothing verifies.
+fn sign_of(key: &SigningKey, begins: &[u8], message: &[u8]) -> [u8; 64] {
+    if message.starts_with(begins) {
+        key.sign(message).to_bytes()
+    } else {
+        key.sign(&[context::NOTHING, message].concat()).to_bytes()
+    }
+}
+
 fn device_id(public: &[u8; 32]) -> DeviceId {
     let mut id = [0; DeviceId::LEN];
     id.copy_from_slice(&blake3::hash(public).as_bytes()[..DeviceId::LEN]);
@@ -265,86 +383,4 @@ fn holds(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::root_key;
-
-    const VAULT: VaultId = VaultId([0xaa; 16]);
-
-    fn device() -> DeviceKey {
-        DeviceKey::from_seed([0x44; 32])
-    }
-
-    #[test]
-    fn a_certified_device_signs_roots() {
-        let certificate = root_key().certify(VAULT, device().public(), Role::Writer, 1_800_000_000);
-        assert_eq!(certificate.verify(VAULT, &root_key().public()), Ok(()));
-        assert_eq!(Certificate::decode(&certificate.encode()), Ok(certificate.clone()));
-        assert_eq!(certificate.device(), device().id());
-        let signature = device().sign_root(b"record");
-        let verify = |vault, root: &RootKey, signature, record| {
-            verify_root_signature(vault, &root.public(), &certificate.encode(), signature, record)
-        };
-        assert_eq!(verify(VAULT, &root_key(), &signature, b"record"), Ok(device().id()));
-        assert_eq!(verify(VAULT, &root_key(), &signature, b"recorD"), Err(CertificateError::BadSignature));
-        let other = VaultId([1; 16]);
-        assert_eq!(verify(other, &root_key(), &signature, b"record"), Err(CertificateError::Untrusted));
-        let stranger = RootKey::from_seed([1; 32]);
-        assert_eq!(verify(VAULT, &stranger, &signature, b"record"), Err(CertificateError::Untrusted));
-        let foreign = DeviceKey::from_seed([1; 32]).sign_root(b"record");
-        assert_eq!(verify(VAULT, &root_key(), &foreign, b"record"), Err(CertificateError::BadSignature));
-    }
-
-    #[test]
-    fn readers_sign_nothing_and_roles_cannot_be_raised() {
-        let reader = root_key().certify(VAULT, device().public(), Role::Reader, 0);
-        let signature = device().sign_root(b"record");
-        let verify = |certificate: &Certificate| {
-            verify_root_signature(VAULT, &root_key().public(), &certificate.encode(), &signature, b"record")
-        };
-        assert_eq!(verify(&reader), Err(CertificateError::RoleMayNotWrite));
-        let raised = Certificate { role: Role::Owner, ..reader };
-        assert_eq!(verify(&raised), Err(CertificateError::Untrusted));
-    }
-
-    #[test]
-    fn a_signature_of_one_kind_is_none_of_the_other() {
-        let unsigned = root_key().certify(VAULT, device().public(), Role::Owner, 0);
-        // The root key tricked into signing a root record whose bytes are a certificate's.
-        let as_device = DeviceKey::from_seed([0x33; 32]);
-        let forged =
-            Certificate { signature: as_device.sign_root(&unsigned.encode_fields(false)), ..unsigned };
-        assert_eq!(forged.verify(VAULT, &root_key().public()), Err(CertificateError::Untrusted));
-    }
-
-    #[test]
-    fn every_changed_bit_of_a_certificate_is_refused() {
-        let good = root_key().certify(VAULT, device().public(), Role::Owner, -5).encode();
-        for bit in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            let verdict = Certificate::decode(&bad).and_then(|c| c.verify(VAULT, &root_key().public()));
-            assert!(verdict.is_err(), "bit {bit}");
-        }
-        for len in 0..good.len() {
-            assert_eq!(Certificate::decode(&good[..len]), Err(CertificateError::Malformed));
-        }
-        let longer = [&good[..], &[0]].concat();
-        assert_eq!(Certificate::decode(&longer), Err(CertificateError::Malformed));
-    }
-
-    #[test]
-    fn weak_keys_verify_nothing() {
-        // The neutral element as public key: a lax verification accepts one signature for every message.
-        let mut weak = [0; 32];
-        weak[0] = 1;
-        let mut signature = [0; 64];
-        signature[0] = 1;
-        assert!(!holds(&weak, b"anything", &signature));
-    }
-
-    #[test]
-    fn keys_print_one_word() {
-        assert_eq!(format!("{:?} {:?}", root_key(), device()), "RootKey(secret) DeviceKey(secret)");
-    }
-}
+mod tests;

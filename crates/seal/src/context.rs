@@ -25,10 +25,23 @@ pub(crate) const GEAR: &[u8] = b"bke1 gear";
 pub(crate) const ENVELOPE: &[u8] = b"bke1 envelope";
 /// First bytes of the additional data of every frame.
 pub(crate) const FRAME_AAD: &[u8; 4] = b"bke1";
-/// First bytes of what a root key signs; no prefix of [`ROOT_SIGNATURE`], nor the other way round.
+/// First bytes of what HPKE binds an enrolment envelope to.
+pub(crate) const ENROLMENT: &[u8] = b"bke1 enrolment";
+/// What the commitment of an enrolment envelope is exported for.
+pub(crate) const ENROLMENT_COMMITMENT: &[u8] = b"bke1 enrolment commitment";
+/// BLAKE3's derivation context of fingerprints.
+pub(crate) const FINGERPRINT: &str = "backupengine 2026-11-24 fingerprint of six words";
+/// First bytes of what a root key or an owner device signs; no prefix of [`ROOT_SIGNATURE`], nor the other way round.
 pub(crate) const CERTIFICATE_SIGNATURE: &[u8] = b"bke1 certificate\0";
 /// First bytes of what a device signs.
 pub(crate) const ROOT_SIGNATURE: &[u8] = b"bke1 root record\0";
+
+/// First bytes of the signature base of a request (RFC 9421), which is signed without a prefix.
+pub(crate) const REQUEST: &[u8] = b"\"@method\": ";
+/// First bytes of what the root key signs so that a device may approve itself.
+pub(crate) const APPROVAL: &[u8] = b"backupengine approval v1\0";
+/// Before anything that was handed in to be signed and is none of the above: no reader looks for it.
+pub(crate) const NOTHING: &[u8] = b"bke1 nothing\0";
 
 /// HKDF-SHA-256 of `secret`, `N` bytes, at most 8160.
 pub(crate) fn derive<const N: usize>(secret: &[u8], context: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
@@ -57,6 +70,12 @@ mod tests {
         );
     }
 
+    /// HPKE separates these by labels of its own; the commitment may begin as the info does.
+    #[test]
+    fn those_inside_hpke_differ() {
+        assert_ne!(ENROLMENT, ENROLMENT_COMMITMENT);
+    }
+
     #[test]
     fn no_two_uses_share_a_string() {
         let all = [
@@ -69,6 +88,9 @@ mod tests {
             ENVELOPE,
             CERTIFICATE_SIGNATURE,
             ROOT_SIGNATURE,
+            REQUEST,
+            APPROVAL,
+            NOTHING,
         ];
         for (i, a) in all.iter().enumerate() {
             for b in &all[i + 1..] {

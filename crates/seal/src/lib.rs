@@ -17,6 +17,7 @@ mod cbor;
 mod certificate;
 mod content_id;
 mod context;
+mod fingerprint;
 mod frame;
 mod key;
 mod keyring;
@@ -27,10 +28,11 @@ mod wrap;
 pub use backend::Backend;
 pub use certificate::{Certificate, CertificateError, DeviceKey, Role, RootKey, verify_root_signature};
 pub use content_id::{ContentHasher, ContentIdKey};
+pub use fingerprint::{FINGERPRINT_WORDS, device_fingerprint, fingerprint, vault_fingerprint};
 pub use frame::{OpenFailed, PackKey, TAG_LEN};
 pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};
 pub use keyring::{Keyring, UnknownEpoch};
 pub use wrap::{
-    EnvelopeKind, KdfParams, Opened, UnlockSecret, WrapError, envelope_kind, envelope_vault, open_envelope,
-    seal_envelope,
+    EnvelopeKind, ForDevice, KdfParams, Opened, SealKey, UnlockSecret, WrapError, envelope_kind,
+    envelope_vault, open_envelope, open_for_device, seal_envelope, seal_for_device,
 };

@@ -1,4 +1,4 @@
-//! Key envelopes: the keyring sealed under a passphrase, a recovery code or a device secret.
+//! Key envelopes: the keyring sealed under a passphrase, a recovery code, a device secret or to a device's key.
 //!
 //! **What it may not do.** Tell a wrong secret from a forgery, or work at a cost a store chose.
 //! **What always holds.** Order of opening: version, form, checksum, kind, cost; then the commitment, in constant time;
@@ -53,6 +53,8 @@ pub enum EnvelopeKind {
     Recovery = 2,
     /// A secret that rests on one device.
     Device = 3,
+    /// A new device's X25519 key, by the device that approves it; see [`seal_for_device`].
+    Enrolment = 4,
 }
 
 impl EnvelopeKind {
@@ -61,6 +63,7 @@ impl EnvelopeKind {
             1 => Self::Passphrase,
             2 => Self::Recovery,
             3 => Self::Device,
+            4 => Self::Enrolment,
             _ => return None,
         })
     }
@@ -125,6 +128,12 @@ pub enum WrapError {
     /// An envelope of another kind than the secret.
     #[error("the key envelope is not opened by this kind of secret")]
     OtherKind,
+    /// A device's key that nothing can be sealed to: of small order.
+    #[error("the device's key is no key that anything could be sealed to")]
+    WeakKey,
+    /// More than an envelope holds.
+    #[error("what the new device is to be told takes {0} bytes, more than an envelope holds")]
+    TooLong(usize),
     /// The passphrase hash needs more memory than there is.
     #[error("the passphrase hash needs {memory_kib} KiB of memory, which could not be had")]
     NoMemory {
@@ -147,13 +156,15 @@ struct Header {
     kind: EnvelopeKind,
     /// Passphrases only.
     kdf: Option<KdfParams>,
+    /// In enrolment envelopes: HPKE's encapsulated key, which is drawn anew like a salt.
     salt: [u8; 32],
 }
 
 /// An envelope taken apart.
 struct Parts<'a> {
     header: Header,
-    nonce: [u8; 12],
+    /// None in enrolment envelopes: HPKE derives it.
+    nonce: Option<[u8; 12]>,
     commitment: [u8; 32],
     sealed: &'a [u8],
 }
@@ -183,11 +194,11 @@ pub fn seal_envelope(
     };
     let (cipher, commitment) = header.key(secret)?;
     let root_key = root_key.filter(|_| kind == EnvelopeKind::Recovery);
-    let mut body = encode_keys(keyring, root_key);
+    let mut body = encode_keys(keyring, root_key, None);
     let tag = cipher.seal(&nonce, &header.aad(), &mut body);
     // The buffer holds sealed bytes now, so that moving them leaves nothing behind.
     let sealed = [&body[..], &tag].concat();
-    Ok(Parts { header, nonce, commitment, sealed: &sealed }.encode())
+    Ok(Parts { header, nonce: Some(nonce), commitment, sealed: &sealed }.encode())
 }
 
 /// Which secret an envelope wants, without opening it.
@@ -212,16 +223,16 @@ pub fn envelope_vault(envelope: &[u8]) -> Result<VaultId, WrapError> {
 /// [`WrapError`].
 pub fn open_envelope(envelope: &[u8], secret: &UnlockSecret<'_>) -> Result<Opened, WrapError> {
     let Parts { header, nonce, commitment, sealed } = Parts::decode(envelope)?;
-    if header.kind != secret.kind() {
-        return Err(WrapError::OtherKind);
-    }
+    let nonce = nonce.filter(|_| header.kind == secret.kind()).ok_or(WrapError::OtherKind)?;
     let (cipher, expected) = header.key(secret)?;
     if !bool::from(expected.ct_eq(&commitment)) {
         return Err(WrapError::WrongSecret);
     }
     let mut plain = Zeroizing::new(sealed.to_vec());
     let len = cipher.open(&nonce, &header.aad(), &mut plain).map_err(|_| WrapError::WrongSecret)?;
-    decode_keys(&header, &plain[..len]).map_err(|Unexpected| WrapError::Malformed)
+    let Body { keyring, root_key, .. } =
+        decode_keys(&header, &plain[..len]).map_err(|Unexpected| WrapError::Malformed)?;
+    Ok(Opened { keyring, root_key })
 }
 
 impl Header {
@@ -277,12 +288,18 @@ impl<'a> Parts<'a> {
         self.encode_fields(Some(&check.as_bytes()[..CHECK_LEN]))
     }
 
+    fn fields(&self) -> u64 {
+        self.header.fields() + 2 + u64::from(self.nonce.is_some())
+    }
+
     fn encode_fields(&self, check: Option<&[u8]>) -> Vec<u8> {
         let mut out = Vec::new();
         cbor::write(&mut out, |e| {
-            e.map(self.header.fields() + 3 + u64::from(check.is_some()))?;
+            e.map(self.fields() + u64::from(check.is_some()))?;
             self.header.encode(e)?;
-            e.u8(7)?.bytes(&self.nonce)?;
+            if let Some(nonce) = &self.nonce {
+                e.u8(7)?.bytes(nonce)?;
+            }
             e.u8(8)?.bytes(&self.commitment)?;
             e.u8(9)?.bytes(self.sealed)?;
             if let Some(check) = check {
@@ -333,17 +350,20 @@ impl<'a> Parts<'a> {
         cbor::key(d, 6)?;
         let salt = cbor::bytes(d)?;
         let header = Header { vault, epoch, kind, kdf, salt };
-        if fields != Some(header.fields() + 4) {
-            return Err(Unexpected);
-        }
-        cbor::key(d, 7)?;
-        let nonce = cbor::bytes(d)?;
+        let nonce = if kind == EnvelopeKind::Enrolment {
+            None
+        } else {
+            cbor::key(d, 7)?;
+            Some(cbor::bytes(d)?)
+        };
         cbor::key(d, 8)?;
         let commitment = cbor::bytes(d)?;
         cbor::key(d, 9)?;
         let sealed = d.bytes()?;
         cbor::key(d, 10)?;
-        Ok((Self { header, nonce, commitment, sealed }, cbor::bytes(d)?))
+        let check = cbor::bytes(d)?;
+        let parts = Self { header, nonce, commitment, sealed };
+        if fields == Some(parts.fields() + 1) { Ok((parts, check)) } else { Err(Unexpected) }
     }
 }
 
@@ -375,13 +395,13 @@ fn stretch(
 }
 
 /// What is sealed: 1 [[epoch, master key]], ascending; 2 dedup secret; 3 root public key; 4 root seed, in
-/// recovery envelopes.
-fn encode_keys(keyring: &Keyring, root_key: Option<&RootKey>) -> Zeroizing<Vec<u8>> {
+/// recovery envelopes; 5 what the approving device has seen, in enrolment envelopes.
+fn encode_keys(keyring: &Keyring, root_key: Option<&RootKey>, floor: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     let count = keyring.epochs().count();
     // Large enough from the start: a buffer that grows leaves copies of keys behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(160 + 40 * count));
+    let mut out = Zeroizing::new(Vec::with_capacity(176 + 40 * count + floor.map_or(0, <[u8]>::len)));
     cbor::write(&mut out, |e| {
-        e.map(3 + u64::from(root_key.is_some()))?;
+        e.map(3 + u64::from(root_key.is_some()) + u64::from(floor.is_some()))?;
         e.u8(1)?.array(count as u64)?;
         for (epoch, master) in keyring.epochs() {
             e.array(2)?.u16(epoch)?.bytes(master.expose())?;
@@ -391,12 +411,22 @@ fn encode_keys(keyring: &Keyring, root_key: Option<&RootKey>) -> Zeroizing<Vec<u
         if let Some(root) = root_key {
             e.u8(4)?.bytes(root.seed())?;
         }
+        if let Some(floor) = floor {
+            e.u8(5)?.bytes(floor)?;
+        }
         Ok(())
     });
     out
 }
 
-fn decode_keys(header: &Header, plain: &[u8]) -> Result<Opened, Unexpected> {
+/// What [`decode_keys`] found.
+struct Body {
+    keyring: Keyring,
+    root_key: Option<RootKey>,
+    floor: Option<Vec<u8>>,
+}
+
+fn decode_keys(header: &Header, plain: &[u8]) -> Result<Body, Unexpected> {
     let d = &mut Decoder::new(plain);
     let fields = d.map()?;
     cbor::key(d, 1)?;
@@ -413,11 +443,16 @@ fn decode_keys(header: &Header, plain: &[u8]) -> Result<Opened, Unexpected> {
     let dedup = DedupSecret::from_bytes(cbor::bytes(d)?);
     cbor::key(d, 3)?;
     let root_public = cbor::bytes(d)?;
-    let root_key = match fields {
-        Some(3) => None,
-        Some(4) if header.kind == EnvelopeKind::Recovery => {
+    let (root_key, floor) = match (fields, header.kind) {
+        (Some(4), EnvelopeKind::Enrolment) => {
+            cbor::key(d, 5)?;
+            (None, Some(d.bytes()?))
+        }
+        (_, EnvelopeKind::Enrolment) => return Err(Unexpected),
+        (Some(3), _) => (None, None),
+        (Some(4), EnvelopeKind::Recovery) => {
             cbor::key(d, 4)?;
-            Some(RootKey::from_seed(*Zeroizing::new(cbor::bytes::<32>(d)?)))
+            (Some(RootKey::from_seed(*Zeroizing::new(cbor::bytes::<32>(d)?))), None)
         }
         _ => return Err(Unexpected),
     };
@@ -426,11 +461,14 @@ fn decode_keys(header: &Header, plain: &[u8]) -> Result<Opened, Unexpected> {
     }
     let keyring = Keyring::from_parts(header.vault, Epochs { current, older }, dedup, root_public);
     // One spelling only; this also refuses unsorted or doubled epochs and trailing bytes.
-    if *encode_keys(&keyring, root_key.as_ref()) != plain {
+    if *encode_keys(&keyring, root_key.as_ref(), floor) != plain {
         return Err(Unexpected);
     }
-    Ok(Opened { keyring, root_key })
+    Ok(Body { keyring, root_key, floor: floor.map(<[u8]>::to_vec) })
 }
+
+mod enrolment;
+pub use enrolment::{ForDevice, SealKey, open_for_device, seal_for_device};
 
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,7 @@ fn kind_name(kind: EnvelopeKind) -> &'static str {
         EnvelopeKind::Passphrase => "a passphrase",
         EnvelopeKind::Recovery => "a recovery code",
         EnvelopeKind::Device => "this device",
+        EnvelopeKind::Enrolment => "a device that is to be approved",
     }
 }
 

@@ -67,6 +67,7 @@ fn pushing_device(opened: &Opened) -> Result<Device, Failure> {
         device_public: key.public(),
         role: Role::Reader,
         issued_secs: 0,
+        issuer: None,
         signature: [0; 64],
     };
     Ok(Device { key, certificate })

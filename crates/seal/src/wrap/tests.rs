@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{keyring, root_key};
+use backupengine_model::DeviceId;
 
 fn passphrase(text: &str) -> Passphrase {
     Passphrase::new(text.to_owned())
@@ -12,7 +13,7 @@ fn device_envelope(secret: &DeviceSecret) -> Vec<u8> {
 }
 
 fn same_keys(a: &Keyring, b: &Keyring) -> bool {
-    *encode_keys(a, None) == *encode_keys(b, None) && a.vault() == b.vault()
+    *encode_keys(a, None, None) == *encode_keys(b, None, None) && a.vault() == b.vault()
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn vault_epoch_and_commitment_are_bound() {
     assert_eq!(changed(&|p| p.header.vault = VaultId([1; 16])), WrapError::WrongSecret);
     assert_eq!(changed(&|p| p.header.epoch = 2), WrapError::WrongSecret);
     assert_eq!(changed(&|p| p.header.salt[0] ^= 1), WrapError::WrongSecret);
-    assert_eq!(changed(&|p| p.nonce[0] ^= 1), WrapError::WrongSecret);
+    assert_eq!(changed(&|p| p.nonce.as_mut().unwrap()[0] ^= 1), WrapError::WrongSecret);
     assert_eq!(changed(&|p| p.commitment[31] ^= 1), WrapError::WrongSecret);
 }
 
@@ -153,7 +154,7 @@ fn the_commitment_is_checked_before_the_seal() {
     let envelope = device_envelope(&secret);
     let mut parts = Parts::decode(&envelope).unwrap();
     let (cipher, _) = parts.header.key(&UnlockSecret::Device(&secret)).unwrap();
-    assert!(cipher.open(&parts.nonce, &parts.header.aad(), &mut parts.sealed.to_vec()).is_ok());
+    assert!(cipher.open(&parts.nonce.unwrap(), &parts.header.aad(), &mut parts.sealed.to_vec()).is_ok());
     parts.commitment[31] ^= 1;
     let refused = open_envelope(&parts.encode(), &UnlockSecret::Device(&secret)).unwrap_err();
     assert_eq!(refused, WrapError::WrongSecret);
@@ -194,4 +195,87 @@ fn nothing_secret_prints() {
     for error in [WrapError::WrongSecret, WrapError::Malformed, WrapError::OtherKind] {
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
+}
+
+const DEVICE: DeviceId = DeviceId([0xdd; 16]);
+
+fn enrolment(to: &SealKey) -> Vec<u8> {
+    seal_for_device(&keyring(), b"what was seen", &to.public(), DEVICE, [5; 32]).unwrap()
+}
+
+#[test]
+fn a_new_device_gets_the_keys_and_what_was_seen() {
+    let key = SealKey::from_seed([8; 32]);
+    let envelope = enrolment(&key);
+    assert_eq!(envelope_kind(&envelope), Ok(EnvelopeKind::Enrolment));
+    assert_eq!(envelope_vault(&envelope), Ok(keyring().vault()));
+    let opened = open_for_device(&envelope, &key, DEVICE).unwrap();
+    assert!(same_keys(&opened.keyring, &keyring()));
+    assert_eq!(opened.floor, b"what was seen");
+    // Other random bytes, other envelope; the same ones, the same.
+    assert_eq!(enrolment(&key), envelope);
+    let again = seal_for_device(&keyring(), b"what was seen", &key.public(), DEVICE, [6; 32]).unwrap();
+    assert_ne!(again, envelope);
+    assert!(!format!("{key:?}").contains('8'));
+}
+
+#[test]
+fn an_enrolment_opens_for_its_device_alone() {
+    let key = SealKey::from_seed([8; 32]);
+    let envelope = enrolment(&key);
+    let refused =
+        |envelope: &[u8], key: &SealKey, device| open_for_device(envelope, key, device).unwrap_err();
+    assert_eq!(refused(&envelope, &SealKey::from_seed([9; 32]), DEVICE), WrapError::WrongSecret);
+    assert_eq!(refused(&envelope, &key, DeviceId([0xde; 16])), WrapError::WrongSecret);
+    let secret = DeviceSecret::from_bytes([7; 32]);
+    assert_eq!(refused(&device_envelope(&secret), &key, DEVICE), WrapError::OtherKind);
+    assert_eq!(open_envelope(&envelope, &UnlockSecret::Device(&secret)).unwrap_err(), WrapError::OtherKind);
+}
+
+#[test]
+fn every_changed_bit_of_an_enrolment_is_refused() {
+    let key = SealKey::from_seed([8; 32]);
+    let good = enrolment(&key);
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(open_for_device(&bad, &key, DEVICE).is_err(), "bit {bit}");
+    }
+    for len in 0..good.len() {
+        assert_eq!(open_for_device(&good[..len], &key, DEVICE).unwrap_err(), WrapError::Malformed);
+    }
+}
+
+#[test]
+fn what_a_store_changes_in_an_enrolment_does_not_open() {
+    let key = SealKey::from_seed([8; 32]);
+    let envelope = enrolment(&key);
+    let with = |change: &dyn Fn(&mut Header, &mut [u8; 32])| {
+        let Parts { mut header, mut commitment, sealed, nonce } = Parts::decode(&envelope).unwrap();
+        change(&mut header, &mut commitment);
+        // The checksum is computed anew: anyone can.
+        Parts { header, commitment, sealed, nonce }.encode()
+    };
+    let none: &dyn Fn(&mut Header, &mut [u8; 32]) = &|_, _| ();
+    assert!(open_for_device(&with(none), &key, DEVICE).is_ok());
+    for bad in [
+        with(&|header, _| header.vault.0[0] ^= 1),
+        with(&|header, _| header.epoch += 1),
+        with(&|header, _| header.salt[0] ^= 1),
+        // Of small order: HPKE must not agree on a secret that everybody knows.
+        with(&|header, _| header.salt = [0; 32]),
+        with(&|_, commitment| commitment[0] ^= 1),
+    ] {
+        assert_eq!(open_for_device(&bad, &key, DEVICE).unwrap_err(), WrapError::WrongSecret);
+    }
+}
+
+#[test]
+fn nothing_is_sealed_to_a_weak_key_and_nothing_too_long() {
+    let sealed = seal_for_device(&keyring(), b"", &[0; 32], DEVICE, [5; 32]);
+    assert_eq!(sealed.unwrap_err(), WrapError::WeakKey);
+    let to = SealKey::from_seed([8; 32]).public();
+    let sealed = seal_for_device(&keyring(), &vec![0; 49_153], &to, DEVICE, [5; 32]);
+    assert_eq!(sealed.unwrap_err(), WrapError::TooLong(49_153));
+    assert!(seal_for_device(&keyring(), &vec![0; 49_152], &to, DEVICE, [5; 32]).unwrap().len() < 64 << 10);
 }
