@@ -4,5 +4,15 @@
 //! policies silently and would prove nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
-
+mod auth;
+mod auth_factors;
+mod auth_flow;
+mod auth_jwt;
+mod auth_limits;
+mod auth_oauth;
+mod auth_proof;
+mod auth_provider;
+mod auth_refresh;
+mod auth_user;
+mod auth_world;
 mod infra;

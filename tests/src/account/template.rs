@@ -29,9 +29,13 @@ pub(super) fn path() -> PathBuf {
     let made = tempfile::Builder::new().prefix("be-template-").tempdir().unwrap();
     std::fs::set_permissions(made.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     let data = made.path().join("data");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // Made and dropped on a thread of its own: the test may have a runtime around it.
     std::thread::scope(|scope| {
-        scope.spawn(|| runtime.block_on(dev::make_template(&data)).unwrap_or_else(|error| panic!("{error}")));
+        scope.spawn(|| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(dev::make_template(&data)).unwrap_or_else(|error| panic!("{error}"));
+        });
     });
     let new = folder.join("cluster-new");
     assert!(Command::new("cp").arg("-a").arg(&data).arg(&new).status().unwrap().success(), "copying the template");

@@ -175,7 +175,7 @@ pub(super) async fn challenge(
     let row = tx
         .query_one(
             "insert into auth.mfa_challenges (factor_id, ip_address) values ($1::text::uuid, $2)
-             returning id::text, extract(epoch from created_at)::bigint + $3",
+             returning id::text, floor(extract(epoch from created_at))::bigint + $3",
             &[&factor.id, &origin.ip, &LIFE],
         )
         .await?;

@@ -234,7 +234,7 @@ async fn tokens(
 ) -> Result<Value, Refused> {
     let query = format!(
         "select {USER}, s.aal::text, coalesce((select jsonb_agg(jsonb_build_object(
-             'method', a.authentication_method, 'timestamp', extract(epoch from a.updated_at)::bigint)
+             'method', a.authentication_method, 'timestamp', floor(extract(epoch from a.updated_at))::bigint)
              order by a.updated_at desc) from auth.mfa_amr_claims a where a.session_id = s.id), '[]')
          from auth.sessions s join auth.users u on u.id = s.user_id where s.id = $1::text::uuid"
     );
