@@ -71,6 +71,8 @@ select is_empty($$
                      where i.indrelid = t.oid and i.indpred is null and a.attname in ('tenant', 'vault', 'id'))
 $$, 'columns that policies go by are indexed');
 
+select col_is_unique('app', 'device', 'key_hash', 'a key is one device''s');
+
 -- Functions.
 select is_empty($$ select name, owner from test.functions where owner <> 'backupengine_owner' $$, 'functions are the owner''s');
 select set_eq($$ select name from test.functions where definer $$, array[
