@@ -24,6 +24,8 @@ use tokio_postgres::{Client, NoTls, Row};
 pub struct Server {
     // In the order in which they are dropped.
     dev: Option<Dev>,
+    base: String,
+    config: DevConfig,
     pub(crate) http: reqwest::Client,
     pub(crate) runtime: Arc<Own>,
     folder: tempfile::TempDir,
@@ -50,14 +52,15 @@ impl Server {
         };
         change(&mut config);
         let runtime = Arc::new(Own::new());
-        let dev = runtime.wait(Dev::start(config)).unwrap_or_else(|error| panic!("{error}"));
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(60))
-            .build()
-            .unwrap();
-        Self { dev: Some(dev), http, runtime, folder }
+        let dev = runtime.wait(Dev::start(config.clone())).unwrap_or_else(|error| panic!("{error}"));
+        Self { base: dev.base.clone(), dev: Some(dev), config, http: client(), runtime, folder }
+    }
+
+    /// One that runs elsewhere, as the built program: calls only, nothing of what is inside.
+    pub fn attach(base: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DevConfig::new(folder.path().join("data"));
+        Self { dev: None, base: base.to_owned(), config, http: client(), runtime: Arc::new(Own::new()), folder }
     }
 
     /// What runs.
@@ -67,7 +70,7 @@ impl Server {
 
     /// Its address, `http://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
-        &self.dev().base
+        &self.base
     }
 
     /// Folder of the bucket's objects, as files.
@@ -84,6 +87,27 @@ impl Server {
     pub fn restart(&mut self) {
         let dev = self.dev.as_mut().unwrap();
         self.runtime.wait(dev.restart()).unwrap();
+    }
+
+    /// Ends all of it and leaves its folder.
+    pub fn stop(&mut self) {
+        let dev = self.dev.take();
+        // Not on a thread of somebody else's runtime: ending PostgreSQL blocks.
+        std::thread::scope(|scope| drop(scope.spawn(|| drop(dev)).join()));
+    }
+
+    /// All of it anew, on what it left, at another address.
+    pub fn start_again(&mut self) {
+        let config = self.config.clone();
+        self.stop();
+        let dev = self.runtime.wait(Dev::start(config)).unwrap_or_else(|error| panic!("{error}"));
+        self.base.clone_from(&dev.base);
+        self.dev = Some(dev);
+    }
+
+    /// The HTTP client of this room.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.http
     }
 
     /// Waits for something on the server's runtime.
@@ -132,11 +156,14 @@ impl Server {
     }
 }
 
+fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.timeout(Duration::from_secs(60)).build().unwrap()
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        let dev = self.dev.take();
-        // Not on a thread of somebody else's runtime: ending PostgreSQL blocks.
-        std::thread::scope(|scope| drop(scope.spawn(|| drop(dev)).join()));
+        self.stop();
     }
 }
 

@@ -90,6 +90,19 @@ impl<'s> Device<'s> {
         self.ok("device-enroll", &body)
     }
 
+    /// Makes the account's vault: its id. Certificates are opaque to the control plane.
+    pub fn make_vault(&self) -> String {
+        let vault = idem();
+        let body = json!({
+            "vault": vault,
+            "root_public": base64(&[9; 32]),
+            "certificate": base64(b"certificate"),
+            "idem": idem(),
+        });
+        self.ok("vault-create", &body);
+        vault
+    }
+
     /// A call that is answered.
     pub fn ok(&self, op: &str, body: &Value) -> Value {
         let answer = self.call(op, body);

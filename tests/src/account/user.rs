@@ -43,7 +43,7 @@ impl<'s> User<'s> {
         let factor = answer["id"].as_str().unwrap().to_owned();
         let totp = totp_rs::Totp::from_url(answer["totp"]["uri"].as_str().unwrap()).unwrap();
         let mut user = Self { server, email: email.to_owned(), id, factor, totp, session: first };
-        user.session = user.verify(&user.session.access);
+        user.session = user.confirm(&user.session.access);
         user
     }
 
@@ -69,6 +69,10 @@ impl<'s> User<'s> {
     pub fn verify(&self, access: &str) -> Session {
         let forget = "update auth.mfa_factors set last_step = null where id = $1::text::uuid";
         self.server.admin().execute(forget, &[&self.factor]).unwrap();
+        self.confirm(access)
+    }
+
+    fn confirm(&self, access: &str) -> Session {
         let path = format!("/factors/{}", self.factor);
         let challenge = post(self.server, &format!("{path}/challenge"), Some(access), json!({}));
         let body = json!({"challenge_id": challenge["id"], "code": self.code()});
@@ -80,7 +84,17 @@ impl<'s> User<'s> {
         Device::new(self.server, self.login(), DeviceKeys::from_seed(seed))
     }
 
-    /// The same, enrolled: the first of an account is its owner, every other is pending.
+    /// The same, with a login that is there already.
+    pub fn device_of(&self, seed: u8, session: &Session) -> Device<'s> {
+        Device::new(self.server, session.clone(), DeviceKeys::from_seed(seed))
+    }
+
+    /// What the second factor is made of, as its owner types it.
+    pub fn totp_secret(&self) -> String {
+        self.totp.secret().to_base32()
+    }
+
+    /// The same as `stranger`, enrolled: the first of an account is its owner, every other is pending.
     pub fn device(&self, seed: u8) -> Device<'s> {
         let device = self.stranger(seed);
         device.enroll();

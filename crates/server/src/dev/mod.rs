@@ -165,6 +165,11 @@ impl Dev {
         Ok(dev)
     }
 
+    /// What the server inside was told.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The server alone anew, on the same port: what clients see when it is restarted.
     ///
     /// # Errors
