@@ -29,9 +29,10 @@ end $$;
 create function app.close_session(of_vault bytea, session bigint) returns void
 language plpgsql volatile security definer set search_path = '' as $$
 begin
-  delete from app.announced a using app.session s
-    where s.vault = of_vault and s.s = session and s.tenant = app.my_tenant() and s.state <> 'open'
-      and a.tenant = s.tenant and a.vault = s.vault and a.s = s.s;
+  if exists (select from app.session s
+             where s.vault = of_vault and s.s = session and s.tenant = app.my_tenant() and s.state <> 'open') then
+    delete from app.announced a where a.tenant = app.my_tenant() and a.vault = of_vault and a.s = session;
+  end if;
 end $$;
 
 -- The caller's own session, locked.

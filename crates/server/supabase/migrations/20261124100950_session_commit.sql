@@ -36,7 +36,9 @@ begin
          coalesce(sum(found.size), 0)
     into differ, total
     from (select (p -> 0)::bigint as number, (p -> 1)::bigint as size
-          from jsonb_array_elements(coalesce(stored -> 'packs', '[]')) p) found
+          from jsonb_array_elements(coalesce(stored -> 'packs', '[]')) p
+          -- Kept apart: a cast inside the join would come after the policies, and no index before them.
+          offset 0) found
     left join lateral (
       select a.length from app.announced a
       where a.tenant = own.tenant and a.vault = own.vault and a.s = own.s and a.kind = 'pack' and a.number = found.number

@@ -143,6 +143,20 @@ select is(test.call('maintainer', 'session-commit', test.commit('maintainer', te
   '{"version": 1, "gc_epoch": 0}', 'the list does not move');
 select is((select count(*) from app.snapshot), 1::bigint, 'nor grow');
 
+-- A long session: each pack is looked up by key. Looking through all of them for each takes a quarter of a minute.
+select is(test.call('owner', 'session-open', test.opening()) ->> 'session', '5', 'a long session');
+select is((select count(*) from generate_series(0, 4095, 256) low where test.code('owner', 'session-urls', test.of(5, jsonb_build_object('blobs',
+  (select jsonb_agg(test.blob('pack', n, 10)) from generate_series(low, low + 255) n)))) = 'ok'), 16::bigint, 'announces 4096 packs');
+select test.call('owner', 'session-urls', test.puts(5, test.blob('root', 0, 100)));
+prepare long_commit as select test.call('owner', 'session-commit', test.commit('owner', test.vault(1), 5, '{"packs": 4096, "bytes": 41060}'),
+  test.stored(100, (select jsonb_agg(jsonb_build_array(n, 10)) from generate_series(0, 4095) n)));
+savepoint long;
+select performs_ok('long_commit', 5000, 'and commits them soon');
+rollback to long;
+select is(test.code('owner', 'session-abort', test.of(5)), 'ok', 'or gives them up');
+delete from app.session where s = 5;
+update app.vault set next_session = 5 where id = decode(test.vault(1), 'hex');
+
 -- Epochs.
 select is(test.call('writer', 'session-open', test.opening()) ->> 'session', '5', 'a session before packs are retired');
 select test.call('writer', 'session-urls', test.puts(5, test.blob('pack', 0, 400), test.blob('pack', 1, 600), test.blob('root', 0, 100)));
