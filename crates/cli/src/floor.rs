@@ -64,32 +64,30 @@ pub(crate) fn save(path: &Path, new: &Floor, replace: bool) -> Result<(), Failur
     create_private_dir(folder)?;
     let _guard = lock(folder)?;
     let old = load(path).unwrap_or_default();
-    let merged = if replace { new.clone() } else { merge(&old, new) };
+    let merged = if replace { new.clone() } else { old.merged(new) };
     if merged == old {
         return Ok(());
     }
-    let seen = merged.seen.iter().map(|(device, session, root)| Seen {
+    write_private(path, &encode(&merged)?)
+}
+
+/// As it is kept, and as one device hands it to another.
+///
+/// # Errors
+/// None that is known.
+pub(crate) fn encode(floor: &Floor) -> Result<Vec<u8>, Failure> {
+    let seen = floor.seen.iter().map(|(device, session, root)| Seen {
         device: device.to_string(),
         session: session.0,
         root: root.to_string(),
     });
     let file = File { version: 1, seen: seen.collect() };
-    let text = serde_json::to_string(&file).map_err(|e| Failure::new(Kind::Failed, e))?;
-    write_private(path, text.as_bytes())
+    serde_json::to_vec(&file).map_err(|e| Failure::new(Kind::Failed, e))
 }
 
-/// The higher of both for every device.
-fn merge(old: &Floor, new: &Floor) -> Floor {
-    let mut seen = new.seen.clone();
-    for entry in &old.seen {
-        match seen.iter_mut().find(|(device, ..)| *device == entry.0) {
-            Some(other) if other.1 < entry.1 => *other = *entry,
-            Some(_) => {}
-            None => seen.push(*entry),
-        }
-    }
-    seen.sort_unstable_by_key(|(device, ..)| *device);
-    Floor { seen }
+/// What [`encode`] made of it.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Floor> {
+    parse(std::str::from_utf8(bytes).ok()?)
 }
 
 fn lock(folder: &Path) -> Result<fs::File, Failure> {

@@ -53,6 +53,14 @@ pub struct SnapshotRecord {
     pub label: Vec<u8>,
 }
 
+impl SnapshotRecord {
+    /// Whether the ledger was rebuilt from the blobs and knows nothing but which root there is: neither device nor
+    /// time nor label. The root says them.
+    pub fn is_rebuilt(&self) -> bool {
+        self.device == DeviceId([0; DeviceId::LEN]) && self.label.is_empty()
+    }
+}
+
 /// What commits a session: the only moment a snapshot begins to exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {

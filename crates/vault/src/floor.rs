@@ -11,12 +11,76 @@ use backupengine_model::ledger::SnapshotRecord;
 use backupengine_model::{DeviceId, RootHash, SessionNo};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
+use thiserror::Error;
 
 /// The newest root this device has seen of each device: kept by the face in the state folder (security.md 6).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Floor {
     /// Device, its newest session, the hash of that session's root; by device.
     pub seen: Vec<(DeviceId, SessionNo, RootHash)>,
+}
+
+/// Bytes that are no floor.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("what was seen of the vault does not read: it is malformed")]
+pub struct FloorMalformed;
+
+/// Version of the encoded form.
+const VERSION: u8 = 1;
+/// Device, session, hash.
+const ENTRY_LEN: usize = DeviceId::LEN + 4 + RootHash::LEN;
+
+impl Floor {
+    /// For an enrolment envelope: a version byte, then each device with its session (little-endian) and hash, by
+    /// device.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut seen = self.seen.clone();
+        seen.sort_unstable();
+        let mut out = Vec::with_capacity(1 + seen.len() * ENTRY_LEN);
+        out.push(VERSION);
+        for (device, session, hash) in seen {
+            out.extend_from_slice(&device.0);
+            out.extend_from_slice(&session.0.to_le_bytes());
+            out.extend_from_slice(&hash.0);
+        }
+        out
+    }
+
+    /// Reads what [`Floor::encode`] gives, and nothing else. No bytes at all are the floor of a device that has
+    /// seen nothing.
+    ///
+    /// # Errors
+    /// [`FloorMalformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FloorMalformed> {
+        let Some((version, entries)) = bytes.split_first() else { return Ok(Self::default()) };
+        let (entries, rest) = entries.as_chunks::<ENTRY_LEN>();
+        if *version != VERSION || !rest.is_empty() {
+            return Err(FloorMalformed);
+        }
+        let mut seen = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let (device, entry) = entry.split_first_chunk().ok_or(FloorMalformed)?;
+            let (session, hash) = entry.split_first_chunk().ok_or(FloorMalformed)?;
+            let hash = RootHash(hash.try_into().map_err(|_| FloorMalformed)?);
+            seen.push((DeviceId(*device), SessionNo(u32::from_le_bytes(*session)), hash));
+        }
+        let ascending = seen.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if ascending { Ok(Self { seen }) } else { Err(FloorMalformed) }
+    }
+
+    /// The higher of both for every device. Of two hashes of one session the own one stays: what was seen first
+    /// is what a later look is held against.
+    #[must_use]
+    pub fn merged(&self, other: &Self) -> Self {
+        let mut seen: BTreeMap<DeviceId, (SessionNo, RootHash)> = BTreeMap::new();
+        for &(device, session, hash) in self.seen.iter().chain(&other.seen) {
+            let entry = seen.entry(device).or_insert((session, hash));
+            if entry.0 < session {
+                *entry = (session, hash);
+            }
+        }
+        Self { seen: seen.into_iter().map(|(device, (session, hash))| (device, session, hash)).collect() }
+    }
 }
 
 /// Root hashes that sessions must have.
@@ -52,7 +116,8 @@ impl Vault {
     pub fn check_floor(&self, floor: &Floor) -> Result<Floor, VaultError> {
         let listed = self.core.snapshots.list()?;
         let mut newest: BTreeMap<DeviceId, &SnapshotRecord> = BTreeMap::new();
-        for record in listed.records.iter() {
+        // Of an unreadable root in a rebuilt ledger nobody knows whose it is: it stands for no device.
+        for record in listed.records.iter().filter(|record| !record.is_rebuilt()) {
             let entry = newest.entry(record.device).or_insert(record);
             if entry.session < record.session {
                 *entry = record;
@@ -73,7 +138,7 @@ impl Vault {
                 self.core.pins.check(&tree.root)?;
             }
         }
-        let latest = listed.records.last().map(|record| record.session);
+        let latest = listed.records.iter().rfind(|record| !record.is_rebuilt()).map(|record| record.session);
         for (&device, record) in &newest {
             let moved = raised.get(&device).is_none_or(|seen| seen.0 != record.session);
             if !moved && latest != Some(record.session) {
@@ -107,4 +172,47 @@ fn knows_no_more(root: &Root, newest: &BTreeMap<DeviceId, &SnapshotRecord>) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floor(seen: &[(u8, u32, u8)]) -> Floor {
+        let seen = seen.iter().map(|(d, s, r)| (DeviceId([*d; 16]), SessionNo(*s), RootHash([*r; 32])));
+        Floor { seen: seen.collect() }
+    }
+
+    #[test]
+    fn a_floor_reads_back_and_nothing_else_does() {
+        for seen in [&[][..], &[(1, 5, 50)], &[(1, 5, 50), (2, u32::MAX, 30), (3, 0, 0)]] {
+            assert_eq!(Floor::decode(&floor(seen).encode()), Ok(floor(seen)));
+        }
+        let unsorted = floor(&[(2, 3, 30), (1, 5, 50)]);
+        let good = unsorted.encode();
+        assert_eq!(Floor::decode(&good), Ok(floor(&[(1, 5, 50), (2, 3, 30)])));
+        assert_eq!(Floor::decode(&[]), Ok(Floor::default()));
+        for len in 2..good.len() {
+            assert_eq!(Floor::decode(&good[..len]).is_ok(), len == 1 + ENTRY_LEN, "{len}");
+        }
+        let mut newer = good.clone();
+        newer[0] = 2;
+        let swapped = [&good[..1], &good[1 + ENTRY_LEN..], &good[1..=ENTRY_LEN]].concat();
+        let doubled = [&good[..], &good[1 + ENTRY_LEN..]].concat();
+        for bad in [newer, swapped, doubled] {
+            assert_eq!(Floor::decode(&bad), Err(FloorMalformed));
+        }
+    }
+
+    #[test]
+    fn merging_only_raises() {
+        let own = floor(&[(1, 5, 50), (2, 3, 30)]);
+        let other = floor(&[(1, 4, 40), (2, 9, 90), (3, 1, 10)]);
+        let both = floor(&[(1, 5, 50), (2, 9, 90), (3, 1, 10)]);
+        assert_eq!(own.merged(&other), both);
+        assert_eq!(other.merged(&own), both);
+        assert_eq!(own.merged(&Floor::default()), own);
+        // A fork is not settled here: what was seen first stays, and the check says so.
+        assert_eq!(own.merged(&floor(&[(1, 5, 51)])), own);
+    }
 }

@@ -31,6 +31,8 @@
 //!   another device has seen of it. Hashes are compared for roots that are read; a remembered one that has not
 //!   moved is pinned, so that reading it later fails if it was exchanged. Retention that removes a newest
 //!   snapshot needs signed records of removal (security.md 6), which do not exist yet.
+//! - A ledger that was rebuilt from the blobs knows neither device nor time nor label: such a record is filled in from its
+//!   root, which costs one call a snapshot, once. Only the id is held against it.
 //! - Equal envelopes are tried once; at most eight of a kind, so a store cannot multiply the passphrase hash.
 //! - Where moved packs went is asked of [`Relocations`] and only when a pack is missing; the ledger fills it when
 //!   there is a compaction.
@@ -61,7 +63,7 @@ mod tests;
 
 pub use core::{Vault, VaultConfig};
 pub use error::VaultError;
-pub use floor::Floor;
+pub use floor::{Floor, FloorMalformed};
 pub use forward::Relocations;
 pub use leaves::{LeafAt, Leaves};
 pub use root::Root;

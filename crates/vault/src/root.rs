@@ -80,10 +80,13 @@ pub(crate) fn load(opener: &Opener, session: SessionNo, head_len: Option<u32>) -
 }
 
 impl Root {
-    /// What the ledger says of a snapshot must be what its root says: only the root is authentic.
+    /// What the ledger says of a snapshot must be what its root says: only the root is authentic. A ledger that was
+    /// rebuilt from the blobs says nothing but the id.
     pub(crate) fn agrees_with(&self, listed: &SnapshotRecord) -> Result<(), VaultError> {
         let what = if listed.id != self.id {
             "snapshot's id"
+        } else if listed.is_rebuilt() {
+            return Ok(());
         } else if listed.device != self.record.device {
             "device"
         } else if listed.created != self.record.created {

@@ -1,7 +1,8 @@
 //! The list of snapshots: one call to the ledger, kept while its version stands.
 //!
-//! **What it may not do.** Fetch roots, except where a label does not open or was cut, or where the ledger does
-//! not read: then the list is rebuilt from the roots themselves, which hold everything.
+//! **What it may not do.** Fetch roots, except where a label does not open or was cut, where the ledger was rebuilt
+//! from the blobs and knows no more than which roots there are (one call each, once), or where it does not read:
+//! then the list is rebuilt from the roots themselves, which hold everything.
 //! **What always holds.** Oldest first; records and infos stand in the same order.
 //! **Where it is tested.** In the reader's tests.
 
@@ -84,7 +85,7 @@ impl Snapshots {
 
     fn refresh(&self, state: &mut State) -> Result<Listed, VaultError> {
         let listed = match self.opener.fetcher().snapshots() {
-            Ok(list) => self.read(list)?,
+            Ok(list) => self.read(list, state.listed.as_ref())?,
             Err(error) if error.kind == ErrorKind::LedgerDamaged => self.rebuild(&error)?,
             Err(error) => return Err(error.into()),
         };
@@ -95,13 +96,27 @@ impl Snapshots {
         Ok(listed)
     }
 
-    fn read(&self, list: SnapshotList) -> Result<Listed, VaultError> {
+    fn read(&self, list: SnapshotList, before: Option<&Listed>) -> Result<Listed, VaultError> {
         let mut both = Vec::with_capacity(list.snapshots.len());
         for record in list.snapshots {
-            let info = self.info(&record)?;
-            both.push((record, info));
+            both.push(match before.and_then(|before| before.known(&record)) {
+                Some(known) => known,
+                None => self.of_root_or_label(record)?,
+            });
         }
         Ok(Listed::new(list.version, both))
+    }
+
+    fn of_root_or_label(&self, record: SnapshotRecord) -> Result<(SnapshotRecord, SnapshotInfo), VaultError> {
+        if record.is_rebuilt()
+            && let Ok(root) = root::load(&self.opener, record.session, Some(record.head_len))
+            && root.id == record.id
+        {
+            return Ok((root.listed(), root.info()));
+        }
+        // A root that does not read keeps its line in the list; reading it will say what is wrong.
+        let info = self.info(&record)?;
+        Ok((record, info))
     }
 
     fn info(&self, record: &SnapshotRecord) -> Result<SnapshotInfo, VaultError> {
@@ -173,6 +188,14 @@ impl Listed {
         both.sort_by_key(|(record, _)| (record.created, record.session));
         let (records, infos) = both.into_iter().unzip();
         Self { version, records: Arc::new(records), infos: Arc::new(infos) }
+    }
+
+    /// What a root told before, where the ledger still tells nothing.
+    fn known(&self, record: &SnapshotRecord) -> Option<(SnapshotRecord, SnapshotInfo)> {
+        let at = self.records.iter().position(|known| known.session == record.session)?;
+        let (known, info) = (&self.records[at], &self.infos[at]);
+        let told = record.is_rebuilt() && !known.is_rebuilt() && known.id == record.id;
+        told.then(|| (known.clone(), info.clone()))
     }
 
     pub(crate) fn find(&self, session: SessionNo) -> Option<&SnapshotRecord> {

@@ -67,6 +67,61 @@ fn a_ledger_that_does_not_read_is_replaced_by_the_roots() {
 }
 
 #[test]
+fn a_rebuilt_ledger_is_filled_in_from_the_roots_once() {
+    let mut world = World::new();
+    let sessions: Vec<_> = (0..3).map(|_| world.push(TreeWriter::new([file("f", b"1")]))).collect();
+    let floor = world.vault().check_floor(&crate::Floor::default()).unwrap();
+    let mut store = Counting::new(&world);
+    store.rewrite = Some(forget);
+    let store = Arc::new(store);
+    let vault = world.open(store.clone());
+    let list = vault.snapshots().unwrap();
+    assert_eq!(store.gets.lock().unwrap().len(), 3, "one call for each root");
+    assert_eq!(*list, *world.vault().snapshots().unwrap());
+    assert!(vault.lookup(NodeId::root(sessions[1]), b"f").unwrap().is_some());
+    assert_eq!(vault.check_floor(&floor).unwrap(), floor);
+    // The version moves: only the new root is fetched.
+    let newer = world.push(TreeWriter::new([file("g", b"2")]));
+    let before = store.gets.lock().unwrap().len();
+    assert_eq!(vault.snapshots().unwrap().last().unwrap().session, newer);
+    assert_eq!(store.gets.lock().unwrap().len() - before, 1);
+}
+
+#[test]
+fn a_rebuilt_ledger_may_not_lie_about_ids_and_lists_what_does_not_read() {
+    let mut world = World::new();
+    let sessions: Vec<_> = (0..3).map(|_| world.push(TreeWriter::new([file("f", b"1")]))).collect();
+    let mut store = Counting::new(&world);
+    store.rewrite = Some(|list| {
+        forget(list);
+        list[0].id.0[0] ^= 1;
+    });
+    let vault = world.open(Arc::new(store));
+    assert!(matches!(vault.root(sessions[0]), Err(crate::VaultError::Contradiction { .. })));
+    assert!(vault.root(sessions[1]).is_ok());
+    // A root that does not open keeps its line, hides no other and is nobody's in the check of the floor.
+    let mut broken = world.blob(BlobKey::Root(sessions[0]));
+    let at = broken.len() - 100;
+    broken[at] ^= 1;
+    let copy = world.copy();
+    copy.replace(BlobKey::Root(sessions[0]), broken);
+    let mut store = Counting::new(&copy);
+    store.rewrite = Some(forget);
+    let vault = copy.open(Arc::new(store));
+    assert_eq!(vault.snapshots().unwrap().len(), 3);
+    assert!(matches!(vault.root(sessions[0]), Err(crate::VaultError::Damaged { .. })));
+    assert_eq!(vault.check_floor(&crate::Floor::default()).unwrap().seen.len(), 1);
+}
+
+fn forget(list: &mut Vec<backupengine_model::ledger::SnapshotRecord>) {
+    for record in list {
+        record.device = backupengine_model::DeviceId([0; 16]);
+        record.created = backupengine_model::Timestamp::default();
+        record.label.clear();
+    }
+}
+
+#[test]
 fn a_snapshot_that_was_removed_is_told_apart_from_a_damaged_one() {
     let mut world = World::new();
     let first = world.push(TreeWriter::new([file("f", b"1")]));
