@@ -3,11 +3,13 @@
 
 Run once to make a new vector; files that exist are never written again. Needs the package `cryptography`.
 """
+import hmac
 import os
 import struct
 import sys
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -46,15 +48,20 @@ def compress(cv, block, length, flags):
     return [v[i] ^ v[i + 8] for i in range(8)]
 
 
-def blake3(data, key=None):
+def blake3(data, key=None, mode=None):
     assert len(data) <= 1024
     cv = list(struct.unpack("<8I", key)) if key else IV
-    mode = 16 if key else 0
+    mode = mode if mode is not None else 16 if key else 0
     blocks = [data[i:i + 64] for i in range(0, len(data), 64)] or [b""]
     for i, block in enumerate(blocks):
         flags = mode | (1 if i == 0 else 0) | (2 | 8 if i == len(blocks) - 1 else 0)
         cv = compress(cv, block, len(block), flags)
     return struct.pack("<8I", *cv)
+
+
+def derived(context, data):
+    """BLAKE3 in derivation mode."""
+    return blake3(data, blake3(context.encode(), mode=32), mode=64)
 
 
 assert blake3(b"").hex().startswith("af1349b9f5f9a1a6a0404dea36dcc949")
@@ -110,7 +117,14 @@ def certificate(role=3, vault=VAULT, issued=1_800_000_000, seed=ROOT_SEED, claim
     return cbor({**fields, **(claim or {}), 6: signature})
 
 
-PASSPHRASE_KIND, RECOVERY_KIND, DEVICE_KIND = 1, 2, 3
+def chained(issuer, issuer_seed, seed, role=3, vault=VAULT, issued=1_800_000_100, claim=None):
+    """A certificate by an owner device: `issuer` is its certificate."""
+    fields = {1: 2, 2: vault, 3: public(seed), 4: role, 5: issued, 7: issuer}
+    signature = sign(issuer_seed, b"bke1 certificate\0" + cbor(fields))
+    return cbor({**fields, **(claim or {}), 6: signature})
+
+
+PASSPHRASE_KIND, RECOVERY_KIND, DEVICE_KIND, ENROLMENT_KIND = 1, 2, 3, 4
 
 
 def keys(seed=False, epochs=((1, MASTER),), root=None):
@@ -286,7 +300,144 @@ def write_envelopes():
         write("envelope-" + name, "refuse " + verdict, why, envelope=data)
 
 
+def write_chains():
+    record = b"a root record"
+    second, third = b"\x55" * 32, b"\x66" * 32
+    owner = certificate(1)
+    good = sign(second, b"bke1 root record\0" + record)
+    names = {"device": blake3(public(second))[:16]}
+    one = chained(owner, DEVICE_SEED, second)
+    write("signature-chain", "accept", "a writer that an owner device certified", certificate=one, record=record,
+          signature=good, **names)
+    write("signature-chain-of-three", "accept", "an owner by an owner by an owner",
+          certificate=chained(chained(owner, DEVICE_SEED, third, 1), third, second, 1), record=record, signature=good, **names)
+    seeds = [DEVICE_SEED, third, b"\x67" * 32, b"\x68" * 32, second]
+    four, five = owner, None
+    for by, of in zip(seeds[:3], seeds[1:4]):
+        four = chained(four, by, of, 1)
+    five = chained(four, seeds[3], second, 1)
+    refuse = {
+        "reader": ("RoleMayNotWrite", "a reader that an owner certified", chained(owner, DEVICE_SEED, second, 4)),
+        "role-raised": ("Untrusted", "its role was changed", chained(owner, DEVICE_SEED, second, 4, claim={4: 1})),
+        "by-writer": ("IssuerNotOwner", "the issuer is a writer", chained(certificate(3), DEVICE_SEED, second)),
+        "by-maintainer": ("IssuerNotOwner", "the issuer is a maintainer", chained(certificate(2), DEVICE_SEED, second)),
+        "issuer-raised": ("Untrusted", "a writer that calls itself an owner and issues",
+                          chained(certificate(3, claim={4: 1}), DEVICE_SEED, second)),
+        "by-stranger": ("Untrusted", "the issuer was certified by another root key",
+                        chained(certificate(1, seed=third), DEVICE_SEED, second)),
+        "other-vault": ("Untrusted", "the issuer belongs to another vault",
+                        chained(certificate(1, vault=bytes(16)), DEVICE_SEED, second)),
+        "other-signer": ("Untrusted", "the issuer's certificate, signed by another device", chained(owner, third, second)),
+        "moved": ("Untrusted", "hung under another certificate of the same issuer",
+                  chained(owner, DEVICE_SEED, second, claim={7: certificate(1, issued=1)})),
+        "too-long": ("ChainTooLong", "five certificates", five),
+        "trailing": ("Malformed", "one byte more inside", chained(owner + b"\0", DEVICE_SEED, second)),
+        "no-issuer": ("Malformed", "version 2 without an issuer", certificate(claim={1: 2})),
+        "issuer-in-one": ("Malformed", "version 1 with an issuer", chained(owner, DEVICE_SEED, second, claim={1: 1})),
+    }
+    for name, (verdict, why, cert) in refuse.items():
+        write("signature-chain-" + name, "refuse " + verdict, why, certificate=cert, record=record, signature=good)
+
+
+# HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+SEAL_SEED, ENROLLED = b"\x88" * 32, b"\xdd" * 16
+KEM_SUITE, SUITE = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x02"
+
+
+def extract(salt, ikm):
+    return hmac.new(salt or bytes(32), ikm, "sha256").digest()
+
+
+def expand(prk, info, length):
+    out, block = b"", b""
+    while len(out) < length:
+        block = hmac.new(prk, block + info + bytes([len(out) // 32 + 1]), "sha256").digest()
+        out += block
+    return out[:length]
+
+
+def labeled_extract(suite, salt, label, ikm):
+    return extract(salt, b"HPKE-v1" + suite + label + ikm)
+
+
+def labeled_expand(suite, prk, label, info, length):
+    return expand(prk, struct.pack(">H", length) + b"HPKE-v1" + suite + label + info, length)
+
+
+def x25519(secret):
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def hpke(to, info, random):
+    """The encapsulated key, and the context's key, nonce and exporter secret."""
+    ephemeral = labeled_expand(KEM_SUITE, labeled_extract(KEM_SUITE, b"", b"dkp_prk", blake3(b"", random)), b"sk", b"", 32)
+    enc = x25519(ephemeral)
+    shared = X25519PrivateKey.from_private_bytes(ephemeral).exchange(X25519PublicKey.from_public_bytes(to))
+    prk = labeled_extract(KEM_SUITE, b"", b"eae_prk", shared)
+    shared = labeled_expand(KEM_SUITE, prk, b"shared_secret", enc + to, 32)
+    context = b"\0" + labeled_extract(SUITE, b"", b"psk_id_hash", b"") + labeled_extract(SUITE, b"", b"info_hash", info)
+    secret = labeled_extract(SUITE, shared, b"secret", b"")
+    return enc, [labeled_expand(SUITE, secret, label, context, n) for label, n in ((b"key", 32), (b"base_nonce", 12), (b"exp", 32))]
+
+
+def enrolment(body=None, epoch=1, vault=VAULT, device=ENROLLED, to=None, version=1, floor=b"what was seen", **claim):
+    info = b"bke1 enrolment" + vault + struct.pack("<H", epoch) + device
+    enc, (key, nonce, exporter) = hpke(to or x25519(SEAL_SEED), info, b"\x99" * 32)
+    fields = {1: version, 2: vault, 3: epoch, 4: ENROLMENT_KIND, 6: enc}
+    if body is None:
+        body = cbor({1: [[epoch, MASTER]], 2: DS, 3: public(ROOT_SEED), 5: floor})
+    sealed = AESGCM(key).encrypt(nonce, body, b"bke1 envelope" + cbor(fields))
+    fields.update({8: labeled_expand(SUITE, exporter, b"sec", b"bke1 enrolment commitment", 32), 9: sealed})
+    fields.update({int(k[1:]): v for k, v in claim.items()})
+    return cbor(check(fields))
+
+
+def write_enrolments():
+    keys = {1: [[1, MASTER]], 2: DS, 3: public(ROOT_SEED)}
+    good = enrolment()
+    write("enrolment", "accept", "sealed to X25519 key 0x88…, random bytes 0x99…", envelope=good, floor=b"what was seen",
+          random=b"\x99" * 32)
+    write("enrolment-no-floor", "accept", "an approver that has seen nothing", envelope=enrolment(floor=b""), floor=b"",
+          random=b"\x99" * 32)
+    refuse = {
+        "other-device": ("WrongSecret", "bound to another device's id", enrolment(device=bytes(16))),
+        "other-key": ("WrongSecret", "sealed to another key", enrolment(to=x25519(b"\x89" * 32))),
+        "other-vault": ("WrongSecret", "the vault's id was changed", enrolment(_2=bytes(16))),
+        "other-epoch": ("WrongSecret", "the epoch was changed", enrolment(_3=2)),
+        "weak-key": ("WrongSecret", "an encapsulated key of small order", enrolment(_6=bytes(32))),
+        "commitment": ("WrongSecret", "the seal holds, the commitment is another's", enrolment(_8=bytes(32))),
+        "damaged": ("Damaged", "the checksum is another's", enrolment(_10=bytes(8))),
+        "newer": ("UnknownVersion", "version 2", enrolment(version=2)),
+        "with-seed": ("Malformed", "the root seed sealed to a device", enrolment(cbor({**keys, 4: ROOT_SEED}))),
+        "without-floor": ("Malformed", "no floor at all", enrolment(cbor(keys))),
+        "both": ("Malformed", "seed and floor", enrolment(cbor({**keys, 4: ROOT_SEED, 5: b""}))),
+        "body-trailing": ("Malformed", "one sealed byte more", enrolment(cbor({**keys, 5: b""}) + b"\0")),
+        "epoch-not-held": ("Malformed", "says epoch 2 and holds 1", enrolment(cbor({**keys, 5: b""}), epoch=2)),
+        "nonce": ("Malformed", "a nonce where HPKE has its own", enrolment(_7=NONCE)),
+        "device-kind": ("OtherKind", "an envelope of a device secret", envelope(DEVICE_KIND, cbor(keys))),
+        "trailing": ("Malformed", "one byte more", good + b"\0"),
+    }
+    for name, (verdict, why, data) in refuse.items():
+        write("enrolment-" + name, "refuse " + verdict, why, envelope=data)
+
+
+def write_fingerprints():
+    def words(*parts):
+        data = b"".join(struct.pack("<Q", len(part)) + part for part in parts)
+        bits = int.from_bytes(derived("backupengine 2026-11-24 fingerprint of six words", data)[:16], "big")
+        # The words themselves are the list's; here stand their places in it.
+        return " ".join(str(bits >> (128 - 11 * (i + 1)) & 0x7FF) for i in range(6))
+    sign_public, seal_public = public(DEVICE_SEED), x25519(SEAL_SEED)
+    write("fingerprint-device", "accept", "both public keys", sign_public=sign_public, seal_public=seal_public,
+          words=words(b"device", sign_public, seal_public))
+    write("fingerprint-vault", "accept", "the vault's keys, epoch 1",
+          words=words(b"vault", VAULT, public(ROOT_SEED), DS, b"\x01\x00", MASTER))
+
+
 write_derivations()
 write_frames()
 write_certificates()
 write_envelopes()
+write_chains()
+write_enrolments()
+write_fingerprints()
