@@ -70,7 +70,42 @@ pub struct Commit {
     pub packs: u32,
     /// See [`SessionRecord::bytes`].
     pub bytes: u64,
+    /// The packs its metadata lies in, top levels first, at most [`META_RUNS_MAX`] runs: what a reader fetches first.
+    /// A hint; a ledger of files keeps it not.
+    pub meta_packs: Vec<PackRun>,
 }
+
+/// A run of packs of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackRun {
+    /// The session.
+    pub session: SessionNo,
+    /// The first number.
+    pub from: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl PackRun {
+    /// Packs as runs, in their order, at most [`META_RUNS_MAX`]; what is more is left out from the end.
+    pub fn of(packs: impl IntoIterator<Item = (SessionNo, u32)>) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for (session, number) in packs {
+            let full = runs.len() == META_RUNS_MAX;
+            match runs.last_mut() {
+                Some(run) if run.session == session && run.from.checked_add(run.count) == Some(number) => {
+                    run.count += 1;
+                }
+                _ if full => break,
+                _ => runs.push(Self { session, from: number, count: 1 }),
+            }
+        }
+        runs
+    }
+}
+
+/// Most runs of [`Commit::meta_packs`].
+pub const META_RUNS_MAX: usize = 64;
 
 /// Everything the ledger says, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -180,7 +215,21 @@ mod tests {
             },
             packs: 2,
             bytes: 7,
+            meta_packs: Vec::new(),
         }
+    }
+
+    #[test]
+    fn packs_become_runs_in_their_order() {
+        let of = |packs: &[(u32, u32)]| {
+            let runs = PackRun::of(packs.iter().map(|(session, number)| (SessionNo(*session), *number)));
+            runs.iter().map(|run| (run.session.0, run.from, run.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[(7, 3), (7, 4), (7, 2), (8, 3), (8, 4)]), [(7, 3, 2), (7, 2, 1), (8, 3, 2)]);
+        assert_eq!(of(&[(7, u32::MAX), (8, 0)]), [(7, u32::MAX, 1), (8, 0, 1)]);
+        let many: Vec<_> = (0..100).map(|n| (7, 2 * n)).collect();
+        assert_eq!(of(&many).len(), META_RUNS_MAX);
     }
 
     #[test]

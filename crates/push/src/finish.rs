@@ -123,7 +123,8 @@ pub(crate) fn finish(
     let root_size = spool.len();
     vault.ask(source.store.put(BlobKey::Root(pack.session), spool))?;
     let snapshot = session::record(vault, &info, root_size, head_len, source.random);
-    let commit = Commit { snapshot, packs: facts.packs, bytes: facts.bytes + root_size };
+    let meta_packs = session::meta_packs(&record);
+    let commit = Commit { snapshot, packs: facts.packs, bytes: facts.bytes + root_size, meta_packs };
     vault.ask(source.store.commit(info.device, &commit))?;
     Ok((info.id, root_size))
 }

@@ -1,7 +1,8 @@
 //! Lays sealed frames into packs and has finished packs put.
 //!
 //! **What it is.** A few open packs per lane; a run of frames goes whole into the first that has room. A full
-//! pack is exactly 32 MiB long, the last ones of a push are padded. A small push fills one pack with all.
+//! pack is exactly 32 MiB long, the last ones of a push are padded. A small push fills one pack with all; a
+//! writer's keeps pages apart, because it is given back no pack that holds data.
 //! Packs are put by a thread of their own, so that making one durable overlaps with filling the next.
 //! **What it may not do.** Know what frames hold.
 //! **What always holds.** A number is given to one pack only and each pack has a salt of its own, so no
@@ -176,21 +177,24 @@ pub(crate) struct Packer<'a> {
     put: Sender<ToPut>,
     open: [Vec<OpenPack>; 3],
     shared: bool,
+    pages_apart: bool,
     next: u32,
     bytes: u64,
 }
 
 impl<'a> Packer<'a> {
-    /// Begins with pack number `next`.
+    /// Begins with pack number `next`. With `pages_apart` no page shares a pack with data.
     pub(crate) fn new(
         source: PackSource<'a>,
         progress: &'a Progress<'a>,
         level: i32,
         put: Sender<ToPut>,
         next: u32,
+        pages_apart: bool,
     ) -> Self {
         let sealer = Sealer::new(level);
-        Self { source, progress, sealer, put, open: Default::default(), shared: true, next, bytes: 0 }
+        let open = Default::default();
+        Self { source, progress, sealer, put, open, shared: true, pages_apart, next, bytes: 0 }
     }
 
     /// Lays frames of one run into a pack, one behind the other. `contents` belong to the first.
@@ -202,7 +206,8 @@ impl<'a> Packer<'a> {
         contents: Vec<FooterContent>,
     ) -> Result<Placed, PushError> {
         let len = frames.iter().map(PlainFrame::stored_len).sum();
-        let lane = if self.shared { Lane::Chunks } else { lane };
+        let apart = self.pages_apart && lane == Lane::Pages;
+        let lane = if self.shared && !apart { Lane::Chunks } else { lane };
         let at = self.room(lane, len, footer_bound(frames.len(), contents.len()))?;
         let open = &mut self.open[lane as usize][at];
         let mut placed = Placed { pack: open.pack(), offset: 0, lens: Vec::with_capacity(frames.len()) };

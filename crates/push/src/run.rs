@@ -26,6 +26,7 @@ use crate::{PushReport, Random};
 use backupengine_chunk::{ChunkParams, Chunker};
 use backupengine_format::page::Xattr;
 use backupengine_model::{Attributes, Class, NodeFlags, SessionNo, SnapshotInfo};
+use backupengine_seal::Role;
 use backupengine_source::{Entry, Walker};
 use backupengine_store::Writable;
 use backupengine_vault::{Root, Vault};
@@ -189,7 +190,8 @@ impl Run<'_> {
                 let tree = TreeWriter::new(shared, self.vault, parent.map(|(_, root)| &**root), sides);
                 let (store, random) = (self.store, self.random);
                 let source = PackSource { store, keyring: self.vault.keyring(), session, random };
-                let packer = Packer::new(source, &shared.progress, shared.level, put, next);
+                let apart = self.device.certificate.role == Role::Writer;
+                let packer = Packer::new(source, &shared.progress, shared.level, put, next, apart);
                 let mut assembler = Assembler::new(shared, dedup, urgent, packer, tree);
                 let done = assemble(&mut assembler, root, &arriving);
                 let done = done.and_then(|xattrs| finish_packs(assembler, xattrs));

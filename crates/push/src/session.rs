@@ -11,7 +11,7 @@ use crate::dedup::footers::{PackEnd, packs_of};
 use crate::error::PushError;
 use backupengine_format::label;
 use backupengine_format::root::RootRecord;
-use backupengine_model::ledger::{Commit, SessionRecord, SessionState, SnapshotRecord};
+use backupengine_model::ledger::{Commit, PackRun, SessionRecord, SessionState, SnapshotRecord};
 use backupengine_model::{DeviceId, FrameKind, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, Writable};
 use backupengine_vault::Vault;
@@ -85,9 +85,9 @@ pub(crate) fn complete(
     claims.sweep(&open);
     for session in open {
         let Some(claim) = take_over(vault, store, claims, session)? else { continue };
-        let Some((snapshot, packs, bytes)) = finished(vault, session, device, random)? else { continue };
+        let Some(commit) = finished(vault, session, device, random)? else { continue };
         tracing::info!(%session, "a snapshot that was all but committed is committed now");
-        vault.ask(store.commit(device, &Commit { snapshot, packs, bytes }))?;
+        vault.ask(store.commit(device, &commit))?;
         claim.end();
         any = true;
     }
@@ -154,7 +154,7 @@ fn finished(
     session: SessionNo,
     device: DeviceId,
     random: &(dyn Fn(&mut [u8]) + Sync),
-) -> Result<Option<(SnapshotRecord, u32, u64)>, PushError> {
+) -> Result<Option<Commit>, PushError> {
     let end = match PackEnd::load(vault, BlobKey::Root(session)) {
         Ok(Some(end)) => end,
         Ok(None) => return Ok(None),
@@ -167,6 +167,7 @@ fn finished(
     if root.device != device || root.session != session || root.vault != vault.keyring().vault() {
         return Ok(None);
     }
+    let meta_packs = meta_packs(&root);
     let info = SnapshotInfo {
         session,
         id: SnapshotId(end.trailer.pack.salt),
@@ -177,9 +178,15 @@ fn finished(
         sources: root.sources,
     };
     let packs = packs_of(vault, session)?;
-    let count = packs.last().map_or(0, |pack| pack.number + 1);
     let bytes = packs.iter().map(|pack| pack.size).sum::<u64>() + end.total();
-    Ok(Some((record(vault, &info, end.total(), head_len, random), count, bytes)))
+    let packs = packs.last().map_or(0, |pack| pack.number + 1);
+    let snapshot = record(vault, &info, end.total(), head_len, random);
+    Ok(Some(Commit { snapshot, packs, bytes, meta_packs }))
+}
+
+/// Where the ledger may tell readers to look first: the record's own hint.
+pub(crate) fn meta_packs(root: &RootRecord) -> Vec<PackRun> {
+    PackRun::of(root.page_packs.iter().map(|pack| (pack.session, pack.number)))
 }
 
 /// The ledger's record of a snapshot.

@@ -84,6 +84,7 @@ fn root_of(store: &dyn Writable, session: SessionNo, device: DeviceId) -> Commit
         },
         packs: 0,
         bytes: 64,
+        meta_packs: Vec::new(),
     }
 }
 

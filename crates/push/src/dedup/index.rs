@@ -183,6 +183,14 @@ impl<'a> Dedup<'a> {
                     kept.loose.extend(places);
                     covered.push(session);
                 }
+                // It would be so for every session: a writer is given no packs of others. Asked again next time, in
+                // case its role was changed.
+                Err(error) if error.kind == ErrorKind::Denied => {
+                    tracing::info!(
+                        "this device may not read earlier packs: what it did not push itself is stored again"
+                    );
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%session, %error, "the packs of a session could not be read for the dedup index");
                 }
