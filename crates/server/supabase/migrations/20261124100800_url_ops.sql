@@ -9,7 +9,9 @@ set role backupengine_owner;
 create function app.place(s bigint, number bigint) returns bigint language sql immutable
 return ((s - 2147483648) << 32) + number;
 
--- What of `wanted` is metadata of the caller's own snapshots.
+-- What of `wanted` is metadata of the caller's own snapshots. Of what a snapshot names only packs of its own session
+-- count: else a writer could name any pack of the vault in a commit and be given it to read. What it takes over from
+-- earlier snapshots of its own was named by those, also where they are purged by now.
 create function app.own_metadata(home app.vault, me app.caller, wanted int8multirange) returns int8multirange
 language plpgsql stable set search_path = '' as $$
 begin
@@ -17,10 +19,10 @@ begin
     select coalesce(range_agg(run), '{}')
     from app.snapshot n
     cross join lateral (
-      select int8range(app.place(n.meta_packs[i], n.meta_packs[i + 1]),
-                       app.place(n.meta_packs[i], n.meta_packs[i + 1]) + n.meta_packs[i + 2]) as run
-      from generate_series(1, cardinality(n.meta_packs), 3) as i) runs
-    where n.vault = home.id and n.device = me.device and n.state <> 'purged' and run && wanted);
+      select int8range(app.place(n.s, n.meta_packs[i + 1]), app.place(n.s, n.meta_packs[i + 1]) + n.meta_packs[i + 2]) as run
+      from generate_series(1, cardinality(n.meta_packs), 3) as i
+      where n.meta_packs[i] = n.s) runs
+    where n.vault = home.id and n.device = me.device and run && wanted);
 end $$;
 
 -- One grant each for runs of blobs ([{"kind","session","from","count"}], in order), with the words for the front.
@@ -149,6 +151,7 @@ declare
   want   jsonb := '[]';
   room   bigint := 64;
   i      integer := 1;
+  run    int8multirange;
 begin
   if args ->> 'vault' is not null then
     home := app.vault_arg(args);
@@ -164,11 +167,15 @@ begin
   select * into newest from app.snapshot n where n.vault = home.id and n.state = 'live' order by n.s desc limit 1;
   if newest.s is not null then
     want := jsonb_build_array(jsonb_build_object('kind', 'root', 'session', newest.s, 'from', 0, 'count', 1));
-    -- Where its metadata lies, top levels first; for a writer if the snapshot is its own.
-    while (me.role <> 'writer' or newest.device = me.device) and i < cardinality(newest.meta_packs) and room > 0 loop
-      want := want || jsonb_build_object('kind', 'pack', 'session', newest.meta_packs[i],
-        'from', newest.meta_packs[i + 1], 'count', least(newest.meta_packs[i + 2], room));
-      room := room - least(newest.meta_packs[i + 2], room);
+    -- Where its metadata lies, top levels first; for a writer what its own snapshots hold.
+    while i < cardinality(newest.meta_packs) and room > 0 loop
+      run := int8multirange(int8range(app.place(newest.meta_packs[i], newest.meta_packs[i + 1]),
+        app.place(newest.meta_packs[i], newest.meta_packs[i + 1]) + least(newest.meta_packs[i + 2], room)));
+      if me.role <> 'writer' or app.own_metadata(home, me, run) @> run then
+        want := want || jsonb_build_object('kind', 'pack', 'session', newest.meta_packs[i],
+          'from', newest.meta_packs[i + 1], 'count', least(newest.meta_packs[i + 2], room));
+        room := room - least(newest.meta_packs[i + 2], room);
+      end if;
       i := i + 3;
     end loop;
   end if;

@@ -153,6 +153,15 @@ select is(test.granted(test.call(who, 'urls', test.urls(want))), answer, format(
 select is(test.signed(test.call('owner', 'urls', test.urls('p9/0/1 p6/3/1'))), '/grants/1/url=GET:p/00000006/00000003', 'what is here is signed, nothing else');
 select is(test.try('writer', 'urls', test.urls(want)), 'role_denied', format('a writer asks for %s', want)) from (values
   ('p1/0/1'), ('p1/0/2'), ('p1/1/2'), ('p2/1/1'), ('p4/1/1'), ('p6/3/1'), ('p9/0/1'), ('r1/0/1 p1/1/1 p2/0/1')) as e(want);
+-- What a writer names as metadata of its own snapshot, but lies in another session, is not given to it.
+update app.snapshot set meta_packs = '{3,1,1,1,0,2,2,0,2,4,1,1}' where s = 3;
+select is(test.try('writer', 'urls', test.urls(want)), 'role_denied', format('naming %s in a commit does not help', want)) from (values
+  ('p1/0/1'), ('p2/0/1'), ('p4/1/1')) as e(want);
+select is(test.granted(test.call('writer', 'urls', test.urls('p3/1/1 p1/1/1'))), 'p3/1:here p1/1:here', 'what each of its own snapshots holds is');
+update app.snapshot set state = 'trashed' where s = 4;
+select is(test.granted(test.call('writer', 'mount', '{"snapshots": 2}')), 'r3/0:here p3/1:here', 'nor by mount');
+update app.snapshot set state = 'live' where s = 4;
+update app.snapshot set meta_packs = '{3,1,1}' where s = 3;
 select is(test.try('reader', 'urls', test.urls('r1/0/1') || jsonb_build_object('want', want)), 'bad_request', want::text) from (values
   ('{}'::jsonb), ('[{}]'), ('[{"kind": "root", "session": 1, "from": 1, "count": 1}]'), ('[{"kind": "root", "session": 1, "from": 0, "count": 2}]'),
   ('[{"kind": "index", "session": 1, "from": 0, "count": 1}]'), ('[{"kind": "pack", "session": 1, "from": 0, "count": 0}]'),
