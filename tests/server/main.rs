@@ -16,3 +16,8 @@ mod auth_refresh;
 mod auth_user;
 mod auth_world;
 mod infra;
+mod pgtap;
+mod postgres;
+mod program;
+mod service;
+mod tls;

@@ -30,6 +30,10 @@ begin
   end loop;
   perform test.call('owner', 'schedule-put', jsonb_build_object('vault', test.vault(1), 'device', test.device('writer'),
     'rule_sealed', test.b64('r'), 'next_due', 1, 'idem', 'w'));
+  perform test.call('owner', 'schedule-put', jsonb_build_object('vault', test.vault(1), 'device', test.device('pending'),
+    'rule_sealed', test.b64('r'), 'next_due', 1, 'idem', 'p'));
+  perform test.call('owner', 'envelope-put', jsonb_build_object('vault', test.vault(1), 'id', '00000000000000f1',
+    'epoch', 0, 'kind', 'passphrase', 'sealed', test.b64('e'), 'sha256', test.b64(sha256('e')), 'idem', 'f'));
 end $$;
 
 -- What a statement does for somebody, past api.call: how many rows, or the SQLSTATE. Leaves nothing behind.
@@ -58,14 +62,14 @@ insert into test.readable values
   ('device',     'tenant', 6, 1, 6),
   ('vault',      'tenant', 1, 1, 1),
   ('access',     'tenant', 5, 0, 5),
-  ('envelope',   'tenant', 1, 1, 1),
+  ('envelope',   'tenant', 2, 1, 2),
   ('session',    'tenant', 3, 0, 3),
   ('announced',  'tenant', 1, 0, 1),
   ('snapshot',   'tenant', 2, 0, 2),
   ('moved',      'tenant', 1, 0, 1),
   ('lease',      'tenant', 1, 0, 1),
   ('gc_log',     'tenant', 1, 0, 1),
-  ('schedule',   'tenant', 2, 0, 1);
+  ('schedule',   'tenant', 3, 0, 1);
 select set_eq(
   $$select name from test.readable union values ('audit'), ('deployment'), ('operation'), ('nonce'), ('idem'), ('audit_head'), ('doomed')$$,
   $$select tablename::text from pg_tables where schemaname = 'app'$$, 'every table has its place here');
@@ -157,7 +161,7 @@ insert into test.writes values
      test.tenant('owner'), test.vault(1))),
   ('schedule: for another', '1 42501 42501 42501 42501', format('insert into app.schedule (tenant, vault, device, rule_sealed, next_due)
      values (%L, decode(%L, ''hex''), decode(%L, ''hex''), ''r'', now())', test.tenant('owner'), test.vault(1), test.device('revoked'))),
-  ('schedule: change',      '2 0 1 0 0', 'update app.schedule set next_due = now() where true');
+  ('schedule: change',      '3 0 1 0 0', 'update app.schedule set next_due = now() where true');
 select is((select string_agg(test.as(who, statement), ' ' order by n)
            from unnest('{owner,maintainer,writer,reader,pending}'::text[]) with ordinality as x(who, n)), expected, what)
   from test.writes;
