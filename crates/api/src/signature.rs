@@ -2,7 +2,7 @@
 //! profile; anything else is refused.
 //!
 //! **What it is.** Ed25519 under the label `dev` over method, authority, path, query, content digest and
-//! authorization, in this order, with created, expires, nonce, keyid, alg and tag. Covering `authorization` ties
+//! authorization, in this order, with created, expires, nonce, alg, keyid and tag. Covering `authorization` ties
 //! the bearer token to the device.
 //! **What it may not do.** Hold a key or know a clock: both are handed in.
 //! **What always holds.** What [`read`] accepts is, byte for byte, what [`sign`] would have written.
@@ -167,7 +167,7 @@ fn describe(params: &Params) -> String {
     let Params { created, expires, nonce, key } = params;
     let (nonce, key) = (STANDARD.encode(nonce), STANDARD.encode(key));
     format!(
-        "{COMPONENTS};created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{key}\";alg=\"ed25519\";tag=\"{TAG}\""
+        "{COMPONENTS};created={created};expires={expires};nonce=\"{nonce}\";alg=\"ed25519\";keyid=\"{key}\";tag=\"{TAG}\""
     )
 }
 
@@ -184,7 +184,7 @@ fn parse(input: &str) -> Option<Params> {
     let rest = input.strip_prefix("dev=")?.strip_prefix(COMPONENTS)?.strip_prefix(";created=")?;
     let (created, rest) = rest.split_once(";expires=")?;
     let (expires, rest) = rest.split_once(";nonce=\"")?;
-    let (nonce, rest) = rest.split_once("\";keyid=\"")?;
+    let (nonce, rest) = rest.split_once("\";alg=\"ed25519\";keyid=\"")?;
     let (key, _) = rest.split_once('"')?;
     Some(Params {
         created: created.parse().ok()?,
