@@ -1,6 +1,7 @@
 //! The server as a thing that runs: starts, stops, starts again on what it left, and shares its folder with nobody.
 use backupengine_tests::account::{Dev, DevConfig, Server};
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 fn alive(pid: &str) -> bool {
@@ -17,6 +18,7 @@ fn a_whole_control_plane_starts_and_leaves_nothing() {
     let lines: Vec<_> = text.lines().map(str::to_owned).collect();
     let (pid, socket) = (&lines[0], &lines[4]);
     assert!(alive(pid) && Path::new(socket).exists());
+    assert_eq!(Path::new(socket).metadata().unwrap().permissions().mode() & 0o777, 0o700, "closed to others");
     assert_eq!(lines[5].trim(), "", "PostgreSQL listens on no network");
     drop(server);
     assert!(!alive(pid) && !Path::new(socket).exists() && !data.exists());
@@ -89,7 +91,6 @@ fn what_was_stored_is_there_after_a_restart() {
 
 #[test]
 fn secrets_that_others_can_read_are_refused() {
-    use std::os::unix::fs::PermissionsExt;
     let mut server = Server::start();
     let data = server.data();
     server.stop();
@@ -114,7 +115,7 @@ fn another_region_than_the_accounts_is_refused() {
     server.stop();
     let listen = "127.0.0.1:0".parse().unwrap();
     let text = refusal(DevConfig { listen, region: "us".to_owned(), ..DevConfig::new(data) });
-    assert!(text.contains("region"), "{text}");
+    assert!(text.contains("accounts of another region"), "{text}");
 }
 
 /// Why it does not start.

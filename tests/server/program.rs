@@ -152,9 +152,13 @@ fn a_database_that_outlived_its_server_is_taken_over() {
     running.child.wait().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert!(alive(pid), "the case does not occur");
+    let text = std::fs::read_to_string(running.folder.path().join("data/postgres/postmaster.pid")).unwrap();
+    let socket = PathBuf::from(text.lines().nth(4).unwrap());
+    assert!(socket.exists());
 
     let folder = std::mem::replace(&mut running.folder, tempfile::tempdir().unwrap());
     let again = Running::start_in(folder, "info");
+    assert!(!socket.exists(), "its folder is gone");
     assert!(!alive(pid) && again.postmaster() != pid);
     assert!(again.log().contains("still running"), "{}", again.log());
     let login = json!({"email": "a@example.org", "password": PASSWORD});

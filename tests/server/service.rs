@@ -26,7 +26,9 @@ fn health_speaks_of_the_database() {
 #[test]
 fn calls_are_counted_under_names_nobody_can_choose() {
     let server = Server::start();
-    let device = server.user("a@example.org").device(1);
+    let user = server.user("a@example.org");
+    let device = user.device_of(1, &user.session);
+    device.enroll();
     device.ok("vault-list", &json!({}));
     device.call("no-such-thing", &json!({}));
     server.http("GET", "/made/up/by/a/client", None, None);
@@ -78,7 +80,8 @@ fn a_burst_is_answered_and_then_told_to_wait() {
     let server = Server::with(|config| config.rate_limits = true);
     let signup = |forwarded: &str| {
         let request = server.client().post(format!("{}/auth/v1/signup", server.base()));
-        let request = request.json(&json!({})).header("x-forwarded-for", forwarded);
+        let weak = json!({"email": "a@example.org", "password": "short"});
+        let request = request.json(&weak).header("x-forwarded-for", forwarded);
         server.wait(async {
             let answer = request.send().await.unwrap();
             let wait = answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());

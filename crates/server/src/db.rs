@@ -3,12 +3,13 @@
 //! **What always holds.** Over a network: TLS 1.3, the server's chain and name verified, the password bound to that
 //! very channel. Plain text over a Unix socket only. No error here shows an address with a password in it.
 use crate::ServerError;
-use crate::config::{Config, Secret};
+use crate::config::{Config, Profile, Secret};
 use crate::tls;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -83,6 +84,29 @@ pub async fn connect_once(setting: &str, url: &Secret, ca: Option<&Path>) -> Res
     let (client, connection) = config.connect(tls).await.map_err(failed)?;
     drop(tokio::spawn(connection));
     Ok(client)
+}
+
+/// Tells the database which deployment it belongs to.
+///
+/// # Errors
+/// [`ServerError::Setting`]: a region with accounts in it stays what it is.
+pub(crate) async fn configure(
+    client: &Client,
+    region: &str,
+    bucket: &str,
+    quota: i64,
+    profile: Option<Profile>,
+) -> Result<(), ServerError> {
+    let profile = profile.map(Profile::to_json);
+    let values: [&(dyn ToSql + Sync); 4] = [&region, &bucket, &quota, &profile];
+    let told = client.execute("select app.configure($1, $2, $3, $4)", &values).await;
+    told.map(drop).map_err(|cause| {
+        // Its own refusals are written for a person.
+        let said = cause.as_db_error().filter(|said| said.code().code().starts_with("PT"));
+        let said = said.and_then(|said| Some(format!("{} {}", said.detail()?, said.hint()?)));
+        let problem = said.unwrap_or_else(|| explain(&cause));
+        ServerError::Setting { setting: "the region".to_owned(), problem }
+    })
 }
 
 fn pool(setting: &str, url: &Secret, ca: Option<&Path>) -> Result<Pool, ServerError> {

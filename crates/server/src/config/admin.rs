@@ -1,10 +1,9 @@
 //! What the commands of an operator are told: rights of the migrator, and the deployment's own facts.
-use super::environment::{Environment, problem};
+use super::environment::Environment;
 use super::{Profile, Secret, Storage};
 use crate::{ServerError, db};
 use std::path::PathBuf;
 use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
 
 /// For `migrate`, `check-storage` and `rebuild`.
 pub struct Admin {
@@ -52,9 +51,6 @@ impl Admin {
         let region = self.environment.region()?;
         let bucket = self.environment.text("BACKUPENGINE_S3_BUCKET")?;
         let quota = self.environment.quota()?.unwrap_or(QUOTA);
-        let profile = profile.map(Profile::to_json);
-        let values: [&(dyn ToSql + Sync); 4] = [&region, &bucket, &quota, &profile];
-        let told = client.execute("select app.configure($1, $2, $3, $4)", &values).await;
-        told.map(drop).map_err(|cause| problem("BACKUPENGINE_REGION", db::explain(&cause)))
+        db::configure(client, &region, bucket, quota, profile).await
     }
 }

@@ -15,6 +15,8 @@ use tokio_postgres::{Client, NoTls};
 /// Superuser, as on Supabase.
 pub(super) const ADMIN: &str = "postgres";
 const PORT: u16 = 5432;
+/// How the folder of a socket begins.
+const SOCKETS: &str = "be-";
 /// For starting, which may have to recover first.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For a fast shutdown; then the hard way.
@@ -259,7 +261,11 @@ fn settings(durable: bool) -> Vec<&'static str> {
 fn socket_folder(owner: &Owner) -> Result<PathBuf, ServerError> {
     let preferred = std::env::temp_dir();
     let place = if preferred.as_os_str().len() > 60 { PathBuf::from("/tmp") } else { preferred };
-    let folder = tempfile::Builder::new().prefix("be-").tempdir_in(place).map_err(io("making a folder for a socket"))?;
+    let folder = tempfile::Builder::new()
+        .prefix(SOCKETS)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(place)
+        .map_err(io("making a folder for a socket"))?;
     owner.give(folder.path())?;
     owner.check_reach(folder.path())?;
     // The keeper removes it, when PostgreSQL has ended.
@@ -271,6 +277,7 @@ fn socket_folder(owner: &Owner) -> Result<PathBuf, ServerError> {
 fn end_stray(programs: &Programs, owner: &Owner, folder: &Path) -> Result<(), ServerError> {
     let Some(pid) = postmaster(folder) else { return Ok(()) };
     let file = folder.join("postmaster.pid");
+    let socket = socket_of(&file);
     if works_in(pid, folder) {
         tracing::warn!("a PostgreSQL of this folder is still running: stopping it first");
         let mut command = owner.command(&programs.path("pg_ctl"));
@@ -283,6 +290,10 @@ fn end_stray(programs: &Programs, owner: &Owner, folder: &Path) -> Result<(), Se
                 folder.display(),
                 said.trim()
             )));
+        }
+        // Its keeper would have done this.
+        if let Some(socket) = socket {
+            drop(std::fs::remove_dir(socket));
         }
         return Ok(());
     }
@@ -298,6 +309,13 @@ fn works_in(pid: i32, folder: &Path) -> bool {
         return matches!((cwd, folder.canonicalize()), (Ok(cwd), Ok(folder)) if cwd == folder);
     }
     rustix::process::Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// The folder of its socket, where it is one of ours.
+fn socket_of(file: &Path) -> Option<PathBuf> {
+    let socket = PathBuf::from(std::fs::read_to_string(file).ok()?.lines().nth(4)?);
+    let ours = socket.file_name()?.to_str()?.starts_with(SOCKETS);
+    ours.then_some(socket)
 }
 
 fn postmaster(folder: &Path) -> Option<i32> {

@@ -10,6 +10,7 @@ mod owner;
 mod secrets;
 
 use crate::ServerError;
+use crate::db;
 use crate::app::{App, Running};
 use crate::config::{Auth, Config, Profile, Secret, Storage};
 use crate::migrate::migrate;
@@ -225,8 +226,7 @@ async fn cluster(data: &Path, dev: &DevConfig, secrets: &Secrets, bucket: &str) 
     let template = dev.template.as_deref();
     let cluster = Cluster::start(data, template, &secrets.passwords.admin, dev.durable).await?;
     let client = fill(&cluster, secrets).await?;
-    let profile = PROFILE.to_json();
-    client.execute("select app.configure($1, $2, $3, $4)", &[&dev.region, &bucket, &QUOTA, &profile]).await?;
+    db::configure(&client, &dev.region, bucket, QUOTA, Some(PROFILE)).await?;
     Ok(cluster)
 }
 
