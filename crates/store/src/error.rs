@@ -108,7 +108,7 @@ impl StoreError {
     }
 
     /// A step that the rules of the ledger forbid.
-    pub(crate) fn rule(rule: RuleBroken) -> Self {
+    pub fn rule(rule: RuleBroken) -> Self {
         let text = match rule {
             RuleBroken::NumbersUsedUp => "the vault has used up all its session numbers",
             RuleBroken::UnknownSession => "the vault knows no such session of this device",

@@ -43,4 +43,4 @@ pub use port::{
     BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range, Readable, SnapshotList,
     Writable,
 };
-pub use spool::Spool;
+pub use spool::{Finished, Spool, SpoolFolder};

@@ -86,6 +86,86 @@ impl Spool {
     }
 }
 
+/// A spool that was written to its end, to be read as often as sending it takes. The file is gone when this is
+/// dropped.
+pub struct Finished {
+    written: Written,
+    len: u64,
+}
+
+impl Spool {
+    /// Ends the writing, for a store that sends the blob elsewhere.
+    ///
+    /// # Errors
+    /// `Full`, `Denied`, `Io`.
+    pub fn into_finished(self) -> Result<Finished, StoreError> {
+        let len = self.len;
+        Ok(Finished { written: self.finish()?, len })
+    }
+}
+
+impl Finished {
+    /// Bytes in it.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// From its first byte on.
+    ///
+    /// # Errors
+    /// `Io` where the file cannot be opened again, or the spool lies in memory.
+    pub fn open_file(&self) -> Result<File, StoreError> {
+        match &self.written {
+            Written::File(private) => {
+                File::open(private.path()).map_err(|e| StoreError::from_io("read", private.path(), e))
+            }
+            Written::Memory(_) => {
+                Err(StoreError::new(crate::ErrorKind::Io, "a spool of another store cannot be sent"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Finished({} bytes)", self.len)
+    }
+}
+
+/// A folder for spools of a store that keeps its blobs elsewhere.
+#[derive(Clone, Debug)]
+pub struct SpoolFolder {
+    folder: PathBuf,
+    lock: PathBuf,
+}
+
+impl SpoolFolder {
+    /// Makes the folder if need be and takes away what processes that died left in it.
+    ///
+    /// # Errors
+    /// `Denied`, `Full`, `Io`.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        crate::folder::private_folder(folder)?;
+        let own = Self { folder: folder.join("tmp"), lock: folder.join("lock") };
+        crate::folder::sweep_spools(&own.folder, &own.lock)?;
+        Ok(own)
+    }
+
+    /// A spool in it.
+    ///
+    /// # Errors
+    /// `Full`, `Denied`, `Io`.
+    pub fn spool(&self) -> Result<Spool, StoreError> {
+        let (path, file) = crate::folder::spool_file(&self.folder, &self.lock)?;
+        Ok(Spool::in_file(path, file))
+    }
+}
+
 impl Private {
     fn flush(&mut self) -> io::Result<()> {
         let path = &self.path;
@@ -185,6 +265,26 @@ mod tests {
         }
         let Written::File(private) = one.finish().unwrap() else { panic!("a file was expected") };
         assert_eq!(std::fs::read(private.path()).unwrap(), (0..=255).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_finished_spool_is_read_again_and_then_gone() {
+        use std::io::Read;
+        let folder = tempfile::tempdir().unwrap();
+        let spools = SpoolFolder::open(&folder.path().join("spools")).unwrap();
+        let mut one = spools.spool().unwrap();
+        one.write_all(&[5; 100]).unwrap();
+        let finished = one.into_finished().unwrap();
+        for _ in 0..2 {
+            let mut read = Vec::new();
+            finished.open_file().unwrap().read_to_end(&mut read).unwrap();
+            assert_eq!(read, [5; 100]);
+        }
+        // Another process does not sweep what is still in use.
+        SpoolFolder::open(&folder.path().join("spools")).unwrap();
+        assert!(finished.open_file().is_ok());
+        drop(finished);
+        assert_eq!(std::fs::read_dir(folder.path().join("spools/tmp")).unwrap().count(), 0);
     }
 
     #[test]

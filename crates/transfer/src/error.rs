@@ -38,6 +38,15 @@ pub enum TransferError {
     /// An address that is no base address, or plain HTTP off loopback.
     #[error("{0}")]
     BadAddress(String),
+    /// A blob could not be stored.
+    #[error("{what} was not stored")]
+    Storage {
+        /// Name of the blob.
+        what: String,
+        /// Cause.
+        #[source]
+        source: Box<backupengine_store::StoreError>,
+    },
     /// The system gives no threads, no randomness, no certificates.
     #[error("{0}")]
     System(String),

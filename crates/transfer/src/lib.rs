@@ -15,10 +15,15 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod backoff;
+mod clock;
 mod error;
+mod http;
 mod identity;
 mod keeper;
 mod presigned;
+mod runtime;
+mod tokens;
 
 pub use account::{Account, AccountConfig};
 pub use error::{Refusal, TransferError};

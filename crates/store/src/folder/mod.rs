@@ -18,6 +18,8 @@ mod ledger;
 mod record;
 mod sweep;
 
+pub(crate) use sweep::{private_folder, spool_file, sweep_spools};
+
 use crate::port::{BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range, SnapshotList};
 use crate::{BlobKey, BlobKind, Spool, StoreError};
 use backupengine_model::ledger::{Commit, LedgerState, RuleBroken, SessionRecord};

@@ -62,6 +62,20 @@ pub(crate) fn stale_spools(tmp: &Path) {
     }
 }
 
+/// [`stale_spools`] of a folder that has no vault around it.
+pub(crate) fn sweep_spools(tmp: &Path, lock_path: &Path) -> Result<(), StoreError> {
+    let held = durable::lock(lock_path, FlockOperation::LockExclusive)?;
+    stale_spools(tmp);
+    drop(held);
+    Ok(())
+}
+
+/// Makes a folder for its owner only, with those above it.
+pub(crate) fn private_folder(path: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| StoreError::from_io("create", path, e))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,263 @@
+//! The ledger by the control plane: lists in pages, sessions, commits.
+use super::{Core, mount, store_error};
+use backupengine_api::{
+    BlobPage, CommitSession, Empty, ListBlobs, ListSessions, ListSnapshots, OfVault, Opaque, OpenSession,
+    PackSet, SessionListed, SnapshotListed, SnapshotTime, op,
+};
+use backupengine_model::ledger::{Commit, SessionRecord, SessionState, SnapshotRecord};
+use backupengine_model::{DeviceId, SessionNo, Timestamp};
+use backupengine_store::{BlobKey, BlobKind, EnvelopeId, ErrorKind, SnapshotList, StoreError};
+
+/// Records of one page.
+const PAGE: u32 = 1000;
+
+impl Core {
+    pub(crate) async fn version(&self) -> Result<u64, StoreError> {
+        if let Some(version) = self.answers.version() {
+            return Ok(version);
+        }
+        let answer =
+            self.account.ask::<op::Version>(&OfVault { vault: self.vault }).await.map_err(store_error)?;
+        self.answers.set_version(answer.version);
+        Ok(answer.version)
+    }
+
+    pub(crate) async fn snapshots(&self) -> Result<SnapshotList, StoreError> {
+        if let Some(page) = self.answers.snapshots() {
+            return list(page.version, page.snapshots);
+        }
+        'anew: for _ in 0..8 {
+            let mut all: Vec<SnapshotListed> = Vec::new();
+            let mut version = None;
+            loop {
+                let before = all.last().map(|last| last.session);
+                let request = ListSnapshots { vault: self.vault, before, limit: PAGE, trashed: false };
+                let page = self.account.ask::<op::SnapshotList>(&request).await.map_err(store_error)?;
+                // A list is one moment's: pages of two versions do not belong together.
+                if *version.get_or_insert(page.version) != page.version {
+                    continue 'anew;
+                }
+                let more = page.more && !page.snapshots.is_empty();
+                all.extend(page.snapshots);
+                if !more {
+                    self.answers.set_version(page.version);
+                    return list(page.version, all);
+                }
+            }
+        }
+        Err(StoreError::new(
+            ErrorKind::Unavailable,
+            "the list of snapshots changed all the while it was read",
+        ))
+    }
+
+    pub(crate) async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut all = Vec::new();
+        let mut after = 0;
+        loop {
+            let request = ListSessions { vault: self.vault, after, limit: PAGE };
+            let page = self.account.ask::<op::SessionList>(&request).await.map_err(store_error)?;
+            let last = page.sessions.last().map(|session| session.session);
+            for listed in page.sessions {
+                all.extend(session(listed)?);
+            }
+            match last {
+                Some(last) if page.more && last > after => after = last,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    pub(crate) async fn space(&self) -> Result<(u64, Option<u64>), StoreError> {
+        let usage = self.account.ask::<op::Usage>(&Empty {}).await.map_err(store_error)?;
+        let free = usage.quota.map(|quota| quota.saturating_sub(usage.used).saturating_sub(usage.reserved));
+        Ok((usage.used, free))
+    }
+
+    pub(crate) async fn open_session(&self, device: DeviceId) -> Result<SessionNo, StoreError> {
+        if device != self.account.device() {
+            return Err(StoreError::new(ErrorKind::Denied, "this login belongs to another device"));
+        }
+        let mut word = [0; 16];
+        getrandom::fill(&mut word).map_err(|error| {
+            StoreError::new(ErrorKind::Io, format!("the system gives no randomness: {error}"))
+        })?;
+        let idem = word.iter().map(|byte| format!("{byte:02x}")).collect();
+        let request = OpenSession { vault: self.vault, kind: "push".to_owned(), idem };
+        let opened = self.account.ask::<op::SessionOpen>(&request).await.map_err(store_error)?;
+        Ok(SessionNo(opened.session))
+    }
+
+    pub(crate) async fn commit(&self, device: DeviceId, commit: &Commit) -> Result<(), StoreError> {
+        if device != self.account.device() {
+            return Err(StoreError::rule(backupengine_model::ledger::RuleBroken::WrongSession));
+        }
+        let snapshot = &commit.snapshot;
+        let packs = commit.meta_packs.iter();
+        let request = CommitSession {
+            vault: self.vault,
+            session: snapshot.session.0,
+            id: snapshot.id,
+            device: snapshot.device,
+            created: SnapshotTime { secs: snapshot.created.secs, nanos: snapshot.created.nanos },
+            root_size: snapshot.root_size,
+            head_len: snapshot.head_len,
+            label: Opaque(snapshot.label.clone()),
+            packs: commit.packs,
+            bytes: commit.bytes,
+            meta_packs: packs
+                .map(|run| PackSet { session: run.session.0, from: run.from, count: run.count })
+                .collect(),
+            gc_epoch: None,
+        };
+        self.account.ask::<op::SessionCommit>(&request).await.map_err(store_error)?;
+        self.answers.forget();
+        Ok(())
+    }
+
+    /// The envelopes, from the opening call while it is fresh.
+    pub(crate) async fn envelopes(&self) -> Result<Vec<(EnvelopeId, Vec<u8>)>, StoreError> {
+        let records = match self.answers.envelopes() {
+            Some(records) => records,
+            None => {
+                let lease = Some(self.opened.lease.id.clone());
+                let anew = mount(&self.account, Some(self.vault), lease).await.map_err(store_error)?;
+                self.answers.set_envelopes(anew.envelopes.clone());
+                anew.envelopes
+            }
+        };
+        let mut found: Vec<_> = records
+            .into_iter()
+            .filter_map(|record| match parse(&format!("k/{}", record.id)) {
+                Some(BlobKey::Envelope(id)) => Some((id, record.sealed.0)),
+                _ => None,
+            })
+            .collect();
+        found.sort_unstable_by_key(|(id, _)| *id);
+        Ok(found)
+    }
+
+    pub(crate) async fn list_blobs(&self, kind: BlobKind) -> Result<Vec<(BlobKey, u64)>, StoreError> {
+        let (kind, session) = match kind {
+            BlobKind::Envelopes => {
+                let found = self.envelopes().await?.into_iter();
+                return Ok(found.map(|(id, sealed)| (BlobKey::Envelope(id), sealed.len() as u64)).collect());
+            }
+            BlobKind::PacksOf(session) => ("packs", Some(session.0)),
+            BlobKind::Packs => ("packs", None),
+            BlobKind::Roots => ("roots", None),
+        };
+        let mut found = Vec::new();
+        let mut cursor = None;
+        loop {
+            let request =
+                ListBlobs { vault: self.vault, kind: kind.to_owned(), session, cursor: cursor.clone() };
+            let page: BlobPage = self.account.ask::<op::BlobList>(&request).await.map_err(store_error)?;
+            found.extend(page.blobs.into_iter().filter_map(|blob| Some((parse(&blob.name)?, blob.size))));
+            if page.cursor.is_none() || page.cursor == cursor {
+                break;
+            }
+            cursor = page.cursor;
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+fn list(version: u64, listed: Vec<SnapshotListed>) -> Result<SnapshotList, StoreError> {
+    let mut snapshots = listed.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
+    snapshots.sort_unstable_by_key(|snapshot| snapshot.session);
+    Ok(SnapshotList { version, snapshots })
+}
+
+/// After a rebuild from the bucket nobody knows the device, the time and the label: they are told as nothing, and
+/// the reader takes them from the root.
+fn record(listed: SnapshotListed) -> Result<SnapshotRecord, StoreError> {
+    let created = match listed.created {
+        Some(time) => Timestamp { secs: time.secs, nanos: time.nanos },
+        None => Timestamp { secs: listed.committed, nanos: 0 },
+    };
+    Ok(SnapshotRecord {
+        session: SessionNo(listed.session),
+        id: listed.id,
+        device: device(listed.device.as_deref())?,
+        created,
+        root_size: listed.root_size,
+        head_len: listed.head_len,
+        label: listed.label.unwrap_or_default().0,
+    })
+}
+
+/// `None` for sessions that ended in nothing.
+fn session(listed: SessionListed) -> Result<Option<SessionRecord>, StoreError> {
+    let state = match listed.state.as_str() {
+        "open" => SessionState::Open,
+        "committed" => SessionState::Committed,
+        _ => return Ok(None),
+    };
+    Ok(Some(SessionRecord {
+        session: SessionNo(listed.session),
+        device: device(listed.device.as_deref())?,
+        opened: Timestamp { secs: listed.opened, nanos: 0 },
+        state,
+        packs: listed.packs,
+        bytes: listed.bytes,
+    }))
+}
+
+fn device(text: Option<&str>) -> Result<DeviceId, StoreError> {
+    let Some(text) = text else { return Ok(DeviceId([0; DeviceId::LEN])) };
+    DeviceId::from_hex(text).map_err(|error| {
+        StoreError::new(ErrorKind::LedgerDamaged, "the control plane named a device that is none")
+            .caused_by(error)
+    })
+}
+
+/// The key of a blob's name.
+fn parse(name: &str) -> Option<BlobKey> {
+    let hex = |text: &str, digits: usize| -> Option<u64> {
+        let good =
+            text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        good.then(|| u64::from_str_radix(text, 16).ok())?
+    };
+    let session = |text| hex(text, 8).and_then(|n| u32::try_from(n).ok()).map(SessionNo);
+    let (family, rest) = name.split_once('/')?;
+    match family {
+        "p" => {
+            let (of, number) = rest.split_once('/')?;
+            Some(BlobKey::Pack(session(of)?, u32::try_from(hex(number, 8)?).ok()?))
+        }
+        "r" => session(rest).map(BlobKey::Root),
+        "k" => hex(rest, 16).map(|id| BlobKey::Envelope(EnvelopeId(id.to_be_bytes()))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        let keys = [
+            BlobKey::Pack(SessionNo(10), 0xfffe),
+            BlobKey::Root(SessionNo(u32::MAX)),
+            BlobKey::Envelope(EnvelopeId([0, 1, 2, 3, 4, 5, 6, 0xff])),
+        ];
+        for key in keys {
+            assert_eq!(parse(&key.to_string()), Some(key));
+        }
+        for bad in [
+            "",
+            "p/1",
+            "p/0000000A/00000000",
+            "p/0000000a/0000000",
+            "r/+0000001",
+            "k/00",
+            "v/root",
+            "r/00000001/",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! One blob to object storage: announced with its length and hash, then put with exactly those bytes.
+//!
+//! **What always holds.** A grant stores the announced bytes and no others; a put whose answer was lost is repeated
+//! with the same bytes; a name that is taken is told and not touched. Announcements of three milliseconds become one
+//! call of at most 256. **Where it is tested.** `tests/stores`, `tests/server`.
+use super::get::{timed_out, unreachable};
+use super::{Core, store_error};
+use crate::backoff::pause;
+use backupengine_api::{Announced, GRANTS_MAX, Opaque, PutEnvelope, PutGrant, WantPuts, op};
+use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, Finished, Spool, StoreError};
+use reqwest::{Body, StatusCode};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// How long announcements are gathered.
+const GATHER: Duration = Duration::from_millis(3);
+/// A body may be sent as slowly as this, in bytes a second, besides the time without progress.
+const SLOWEST: u64 = 32 << 10;
+/// Largest envelope, in bytes.
+const ENVELOPE_MAX: u64 = 64 << 10;
+
+type Waiting = (Announced, oneshot::Sender<Result<PutGrant, StoreError>>);
+
+/// Blobs that are about to be put, by session.
+#[derive(Default)]
+pub(crate) struct Announcements {
+    waiting: Mutex<BTreeMap<u32, Vec<Waiting>>>,
+}
+
+impl Announcements {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Vec<Waiting>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a grant for a blob is got.
+enum Ask {
+    /// A pack or root of a session.
+    Blob(u32, Announced),
+    /// A key envelope.
+    Envelope(PutEnvelope),
+}
+
+/// How one try ended.
+enum Ended {
+    /// Storage does not take the grant (any more).
+    Refused(u16),
+    /// The name is taken.
+    Taken,
+    /// It may go well in a moment; it may have happened.
+    MayPass(StoreError),
+    /// It will not.
+    Final(StoreError),
+}
+
+impl Core {
+    /// Puts a finished spool under its name.
+    pub(crate) async fn put_blob(self: &Arc<Self>, key: BlobKey, spool: Spool) -> Result<(), StoreError> {
+        let finished = Arc::new(spool.into_finished().map_err(|error| error.about(key))?);
+        if let BlobKey::Envelope(id) = key {
+            // What an envelope is stands in it; the control plane's words for it are for people.
+            let sealed = whole(&finished).map_err(|error| error.about(key))?;
+            return self.put_envelope(id, 1, "passphrase".to_owned(), sealed).await;
+        }
+        let (kind, session, number) = match key {
+            BlobKey::Pack(session, number) => ("pack", session, number),
+            BlobKey::Root(session) => ("root", session, 0),
+            BlobKey::Envelope(_) => return Ok(()),
+        };
+        let hashed = Arc::clone(&finished);
+        let sha256 = spawn_blocking(move || hash(&hashed)).await;
+        let sha256 = sha256.unwrap_or_else(|_| Err(StoreError::new(ErrorKind::Io, "hashing broke off")));
+        let announced = Announced {
+            kind: kind.to_owned(),
+            number,
+            length: finished.len(),
+            sha256: Opaque(sha256.map_err(|error| error.about(key))?.to_vec()),
+            md5: None,
+        };
+        self.put_tried(key, &finished, Ask::Blob(session.0, announced)).await
+    }
+
+    /// Row and copy of a key envelope.
+    pub(crate) async fn put_envelope(
+        self: &Arc<Self>,
+        id: EnvelopeId,
+        epoch: u32,
+        kind: String,
+        sealed: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let key = BlobKey::Envelope(id);
+        let mut spool = self.spools.spool()?;
+        std::io::Write::write_all(&mut spool, &sealed).map_err(StoreError::from)?;
+        let finished = spool.into_finished()?;
+        let digest: [u8; 32] = Sha256::digest(&sealed).into();
+        let name = key.to_string();
+        let request = PutEnvelope {
+            vault: self.vault,
+            id: name.trim_start_matches("k/").to_owned(),
+            epoch,
+            kind,
+            sealed: Opaque(sealed),
+            sha256: Opaque(digest.to_vec()),
+            // The same envelope again is the same call.
+            idem: digest.iter().chain(&id.0).take(32).map(|byte| format!("{byte:02x}")).collect(),
+        };
+        let done = self.put_tried(key, &finished, Ask::Envelope(request)).await;
+        self.answers.forget();
+        done
+    }
+
+    async fn put_grant(self: &Arc<Self>, key: BlobKey, ask: &Ask) -> Result<PutGrant, StoreError> {
+        let granted = match ask {
+            Ask::Blob(session, announced) => self.announce(*session, announced.clone()).await,
+            Ask::Envelope(request) => self.account.ask::<op::EnvelopePut>(request).await.map_err(store_error),
+        };
+        granted.map_err(|error| error.about(key))
+    }
+
+    async fn put_tried(
+        self: &Arc<Self>,
+        key: BlobKey,
+        finished: &Finished,
+        ask: Ask,
+    ) -> Result<(), StoreError> {
+        let (mut renewed, mut lost, mut tries) = (false, false, 0);
+        let mut granted = self.put_grant(key, &ask).await?;
+        loop {
+            self.puts.fetch_add(1, Ordering::Relaxed);
+            let ended = match self.put_once(&granted, finished).await {
+                Ok(()) => return Ok(()),
+                Err(ended) => ended,
+            };
+            match ended {
+                // Our own bytes, whose answer was lost.
+                Ended::Taken if lost => return Ok(()),
+                Ended::Taken => {
+                    return Err(StoreError::new(ErrorKind::AlreadyExists, "it is stored already").about(key));
+                }
+                Ended::Refused(_) if !renewed => {
+                    renewed = true;
+                    granted = self.put_grant(key, &ask).await?;
+                }
+                Ended::Refused(status) => {
+                    let message =
+                        format!("object storage refused it with status {status}, with a new grant as well");
+                    return Err(StoreError::new(ErrorKind::Denied, message).about(key));
+                }
+                Ended::Final(error) => return Err(error.about(key)),
+                Ended::MayPass(error) => {
+                    (lost, tries) = (true, tries + 1);
+                    if tries >= self.config.tries {
+                        return Err(error.about(key));
+                    }
+                    tokio::time::sleep(pause(tries, None)).await;
+                }
+            }
+        }
+    }
+
+    async fn put_once(&self, granted: &PutGrant, finished: &Finished) -> Result<(), Ended> {
+        let file = finished.open_file().map_err(Ended::Final)?;
+        let body = Body::from(tokio::fs::File::from_std(file));
+        let mut request = self.http.put(&granted.url.0).header("content-length", finished.len()).body(body);
+        for (name, value) in &granted.headers {
+            request = request.header(name, value);
+        }
+        let limit = self.config.timeout + Duration::from_secs(finished.len() / SLOWEST);
+        let answer = timeout(limit, request.send()).await.map_err(|_| Ended::MayPass(timed_out()))?;
+        let status = answer.map_err(|error| Ended::MayPass(unreachable(error)))?.status();
+        match status {
+            status if status.is_success() => Ok(()),
+            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => Err(Ended::Taken),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => {
+                Err(Ended::Refused(status.as_u16()))
+            }
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                let message = format!("object storage answered with status {}", status.as_u16());
+                Err(Ended::MayPass(StoreError::new(ErrorKind::Unavailable, message)))
+            }
+            status => {
+                let message = format!("object storage answered with status {}", status.as_u16());
+                Err(Ended::Final(StoreError::new(ErrorKind::Io, message)))
+            }
+        }
+    }
+
+    /// A grant for one announced blob, with others that are announced now.
+    async fn announce(self: &Arc<Self>, session: u32, announced: Announced) -> Result<PutGrant, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let first = {
+            let mut waiting = self.announcements.lock();
+            let of_session = waiting.entry(session).or_default();
+            of_session.push((announced, sender));
+            of_session.len() == 1
+        };
+        if first {
+            self.runtime.spawn(Arc::clone(self).gather_puts(session));
+        }
+        receiver.await.unwrap_or_else(|_| {
+            Err(StoreError::new(ErrorKind::Unavailable, "the call for a grant broke off"))
+        })
+    }
+
+    async fn gather_puts(self: Arc<Self>, session: u32) {
+        tokio::time::sleep(GATHER).await;
+        let mut all = self.announcements.lock().remove(&session).unwrap_or_default();
+        while !all.is_empty() {
+            let rest = all.split_off(all.len().min(GRANTS_MAX as usize));
+            let (blobs, waiting): (Vec<_>, Vec<_>) = std::mem::replace(&mut all, rest).into_iter().unzip();
+            // One that is refused must not take the others with it.
+            if blobs.len() == 1 {
+                let answer = self.grants_for(session, blobs).await.map(|mut grants| grants.pop());
+                for sender in waiting {
+                    drop(sender.send(answer.clone().and_then(|grant| grant.ok_or_else(no_grant))));
+                }
+                continue;
+            }
+            match self.grants_for(session, blobs.clone()).await {
+                Ok(grants) if grants.len() == waiting.len() => {
+                    for (grant, sender) in grants.into_iter().zip(waiting) {
+                        drop(sender.send(Ok(grant)));
+                    }
+                }
+                _ => {
+                    for (blob, sender) in blobs.into_iter().zip(waiting) {
+                        let answer = self.grants_for(session, vec![blob]).await;
+                        drop(sender.send(answer.and_then(|mut grants| grants.pop().ok_or_else(no_grant))));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn grants_for(&self, session: u32, blobs: Vec<Announced>) -> Result<Vec<PutGrant>, StoreError> {
+        let request = WantPuts { vault: self.vault, session, blobs };
+        self.account.ask::<op::SessionUrls>(&request).await.map(|answer| answer.grants).map_err(store_error)
+    }
+}
+
+fn no_grant() -> StoreError {
+    StoreError::new(ErrorKind::Io, "the control plane answered without a grant")
+}
+
+fn hash(finished: &Finished) -> Result<[u8; 32], StoreError> {
+    let mut file = finished.open_file()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let read = file.read(&mut buffer).map_err(StoreError::from)?;
+        if read == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+fn whole(finished: &Finished) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    finished.open_file()?.take(ENVELOPE_MAX + 1).read_to_end(&mut bytes).map_err(StoreError::from)?;
+    if bytes.len() as u64 > ENVELOPE_MAX {
+        return Err(StoreError::new(ErrorKind::Io, "a key envelope is at most 64 KiB"));
+    }
+    Ok(bytes)
+}
