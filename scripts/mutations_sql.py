@@ -126,4 +126,6 @@ CHECKS = [
     ("app.check_region", "owner.region is distinct from here.region", "false"),
 ]
 
-EQUIVALENT = {}
+EQUIVALENT = {
+    "device-enroll with an old one-time code": "app.enroll looks as well, and a test calls it alone",
+}

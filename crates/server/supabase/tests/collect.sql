@@ -214,6 +214,21 @@ select is(test.alarms(), 1::bigint, 'makes more than that');
 select is((select concat_ws(' ', op, encode(actor_device, 'hex') = test.device('maintainer')) from app.audit where result = 'alarm'),
   'gc-retire t', 'and whose doing it is');
 
+-- Whose vault it is, and not who asks, is what counts.
+create function test.watch(who text) returns bigint language plpgsql as $$
+declare
+  before bigint := test.alarms();
+  of_all bytea := decode(test.vault(1), 'hex');
+begin
+  perform set_config('request.jwt.claims', test.claims(who)::text, true);
+  set local role authenticated;
+  perform app.watch_retired(of_all);
+  reset role;
+  return test.alarms() - before;
+end $$;
+select is(test.watch('maintainer'), 1::bigint, 'it is written down by whoever retires');
+select is(test.watch('bob'), 0::bigint, 'not by another account');
+
 -- What is not for clients at all.
 select is(test.code('maintainer', 'gc-purge', test.packs(test.run(5, 0, 1)) || '{"packs": 1}'), 'bad_request', 'no list');
 

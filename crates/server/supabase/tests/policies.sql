@@ -179,6 +179,28 @@ select is(test.as('owner', statement), '42501', statement) from (values
   (format('insert into app.lease (tenant, vault, device, expires_at) values (%L, decode(%L, ''hex''), app.my_device(), now())',
     test.tenant('bob'), test.vault(2)))) as x(statement);
 
+-- Definer functions look for themselves, whoever calls them.
+create function test.old() returns jsonb language sql as $$
+  select jsonb_build_object('amr', jsonb_build_array(jsonb_build_object('method', 'totp', 'timestamp', floor(extract(epoch from now())) - 601))) $$;
+select is(test.as('owner', 'select app.enroll(''{}'')'), 'PT400', 'enrolment reads what is asked for');
+select is(test.as('owner', 'select app.enroll(''{}'')', test.old()), 'PT403', 'after it has looked for a fresh one-time code');
+create function test.definer(what text, arguments text) returns text language sql as $$
+  select format('select app.%s(decode(%L, ''hex''), 1, %s)', what, test.vault(1), arguments) $$;
+select is(test.as(who, test.definer('revive', '''{}''')), code, 'bring packs back past api.call: ' || who)
+  from (values ('owner', '1'), ('maintainer', '1'), ('writer', '1'), ('reader', 'PT403'), ('pending', 'PT403'),
+    ('revoked', 'PT403'), ('bob', 'PT404')) as x(who, code);
+select is(test.as('bob', format('select app.revive(decode(%L, ''hex''), 2, ''{}'')', test.vault(1))), 'PT404',
+  'bring packs of another account back');
+select is(test.as('writer', format('select app.revive(decode(%L, ''hex''), 3, ''{}'')', test.vault(1))), 'PT404',
+  'bring packs of an open session back');
+update app.session set deleted = '{[1,2)}' where encode(vault, 'hex') = test.vault(1) and s = 1;
+update app.snapshot set state = 'purged' where encode(vault, 'hex') = test.vault(1) and s = 1;
+select is(test.as(who, test.definer('give_up', '''{[1,2)}'', true')), code, 'give up what is gone: ' || who)
+  from (values ('owner', '1'), ('maintainer', '1'), ('writer', 'PT403'), ('reader', 'PT403'), ('pending', 'PT403'),
+    ('revoked', 'PT403'), ('bob', 'PT403')) as x(who, code);
+select is(test.as('owner', test.definer('give_up', '''{[0,2)}'', true')), 'PT403', 'nobody gives up a pack that is there');
+select is(test.as('owner', replace(test.definer('give_up', '''{}'', true'), ', 1,', ', 2,')), 'PT403',
+  'nor the root of a snapshot that is there');
 -- Rights: what clients may do to which columns, and nothing else.
 select set_eq($$
   select table_name || ' ' || lower(privilege_type) || ' ' || string_agg(column_name, ' ' order by column_name)
