@@ -4,8 +4,12 @@
 //! **What always holds.** No secret is ever an argument.
 //! **Where it is tested.** `tests/cli`: the golden of all help, and a case per command.
 
+mod account;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub(crate) use account::{Approve, Device, Login, Logout, Mfa, Signup};
 
 /// Backups you restore from: push a folder, mount the vault, copy files out
 #[derive(Debug, Parser)]
@@ -16,8 +20,11 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "First minutes:\n  backupengine init ~/vault\n  backupengine push ~/Documents\n  \
                   backupengine mount ~/snapshots      # browse; Ctrl-C unmounts\n\n\
+                  With a server:\n  backupengine signup --server https://backup.example.org --region eu\n  \
+                  backupengine init                   # makes the account's vault\n  \
+                  backupengine push ~/Documents\n\n\
                   Exit status: 0 done, 1 failed, 2 bad usage, 3 done but not for everything, \
-                  4 wrong passphrase or not allowed, 5 vault cannot be reached, 6 in use elsewhere, \
+                  4 wrong passphrase or not allowed, 5 vault or server cannot be reached, 6 in use elsewhere, \
                   130 interrupted"
 )]
 pub(crate) struct Args {
@@ -31,8 +38,9 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Folder of the vault [env: BACKUPENGINE_VAULT; else the default in the config file]
-    #[arg(long, global = true, value_name = "PATH")]
+    /// Folder of the vault, or address of the account's server [env: BACKUPENGINE_VAULT; else the default in the
+    /// config file]
+    #[arg(long, global = true, value_name = "PATH|URL")]
     pub(crate) vault: Option<PathBuf>,
     /// File that holds the passphrase, `-` for stdin [env: BACKUPENGINE_PASSPHRASE holds it itself]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_command")]
@@ -68,7 +76,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a vault; shows its recovery code once
+    /// Make a vault, in a folder or for the account; shows its recovery code once
     Init(Init),
     /// Back up into a new snapshot
     Push(Push),
@@ -88,6 +96,20 @@ pub(crate) enum Command {
     Check(Check),
     /// Vault, device, last push, mounts and anything wrong, in one screen
     Status,
+    /// Make an account with a server
+    Signup(Signup),
+    /// Log in, and make this machine a device of the account
+    Login(Login),
+    /// End this machine's login; its keys stay
+    Logout(Logout),
+    /// Who is logged in, with which device and role
+    Whoami,
+    /// Second factors of the account
+    #[command(subcommand)]
+    Mfa(Mfa),
+    /// Devices of the account
+    #[command(subcommand)]
+    Device(Device),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the version
@@ -108,6 +130,12 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Check(_) => "check",
             Self::Status => "status",
+            Self::Signup(_) => "signup",
+            Self::Login(_) => "login",
+            Self::Logout(_) => "logout",
+            Self::Whoami => "whoami",
+            Self::Mfa(_) => "mfa",
+            Self::Device(_) => "device",
             Self::Completions(_) => "completions",
             Self::Version => "version",
         }
@@ -116,7 +144,7 @@ impl Command {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Init {
-    /// Folder to make the vault in; must not exist or be empty [default: --vault]
+    /// Folder to make the vault in; must not exist or be empty [default: --vault, or the account's vault]
     pub(crate) path: Option<PathBuf>,
     /// Do not ask for the recovery code back
     #[arg(long)]
@@ -124,6 +152,9 @@ pub(crate) struct Init {
     /// Take a passphrase that can be guessed
     #[arg(long)]
     pub(crate) allow_weak_passphrase: bool,
+    /// No passphrase: devices and the recovery code alone open the vault (accounts only)
+    #[arg(long)]
+    pub(crate) no_passphrase: bool,
     /// Name of this device in its snapshots [default: the host name]
     #[arg(long, value_name = "N")]
     pub(crate) device_name: Option<String>,

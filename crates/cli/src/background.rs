@@ -7,6 +7,7 @@
 use crate::args::{Global, Mount, Owner};
 use crate::error::{Failure, Kind};
 use crate::keychain::{self, Device};
+use crate::place::Place;
 use crate::secret;
 use crate::wire::Wire;
 use backupengine_store::{FolderStore, LedgerReader};
@@ -39,7 +40,10 @@ pub(crate) fn start(wire: &Wire, args: &Mount, mountpoint: &Path) -> Result<(), 
     let mut command = Command::new(&program);
     command.args(arguments(wire, args, mountpoint, passphrase.is_some())?);
     // Given over the pipe, or not needed: what the environment says must not win over it.
-    command.env_remove("BACKUPENGINE_PASSPHRASE");
+    // And a mount logs in nowhere.
+    for name in ["BACKUPENGINE_PASSPHRASE", "BACKUPENGINE_PASSWORD", "BACKUPENGINE_TOTP_CODE"] {
+        command.env_remove(name);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut errors = OpenOptions::new();
     errors.create(true).append(true);
@@ -116,9 +120,15 @@ fn passphrase(wire: &Wire) -> Result<Option<Zeroizing<String>>, Failure> {
     if wire.global.recovery_code_file.is_some() || std::env::var_os("BACKUPENGINE_RECOVERY_CODE").is_some() {
         return Ok(None);
     }
-    let store: FolderStore = wire.open_store()?;
-    let vault = crate::wire::answer(store.vault())?;
-    if Device::load(&keychain::path(&wire.places.state, vault))?.is_some() {
+    let device = match wire.place(None)? {
+        Place::Folder(folder) => {
+            let vault = crate::wire::answer(FolderStore::open(&folder)?.vault())?;
+            Device::load(&keychain::path(&wire.places.state, vault))?
+        }
+        // A device without the vault's keys is told so by the new process.
+        Place::Server(_) => return Ok(None),
+    };
+    if device.is_some() {
         return Ok(None);
     }
     secret::ask("Passphrase: ", secret::nobody_to_ask).map(Some)
@@ -141,7 +151,7 @@ fn arguments(
 ) -> Result<Vec<OsString>, Failure> {
     let global: &Global = &wire.global;
     let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Failure::io("resolve", path, e));
-    let mut out: Vec<OsString> = vec!["mount".into(), "--vault".into(), wire.vault_folder(None)?.into()];
+    let mut out: Vec<OsString> = vec!["mount".into(), "--vault".into(), wire.place(None)?.as_path().into()];
     let mut flag = |name: &str, value: OsString| out.extend([name.into(), value]);
     if passphrase_on_stdin {
         flag("--passphrase-file", "-".into());

@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The folders of this user.
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ impl Places {
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The default vault.
+    /// The default vault: a folder, or the address of the account's server.
     pub(crate) vault: Option<PathBuf>,
     /// What this device is called.
     pub(crate) device_name: Option<String>,
@@ -118,11 +119,14 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if let Some(folder) = path.parent() {
         create_private_dir(folder)?;
     }
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(format!(".{}-{}.new", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
     let new = path.with_file_name(name);
+    // Left by a process of this number that was killed.
+    drop(fs::remove_file(&new));
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let written = options.open(&new).and_then(|mut file| {

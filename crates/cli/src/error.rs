@@ -7,6 +7,7 @@
 use backupengine_model::{ReadError, ReadFailure, SelectError};
 use backupengine_push::PushError;
 use backupengine_store::{ErrorKind, StoreError};
+use backupengine_transfer::TransferError;
 use backupengine_vault::VaultError;
 use std::error::Error;
 use std::io;
@@ -159,6 +160,10 @@ struct Told {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        let of_server = error.source.as_ref().and_then(|cause| cause.downcast_ref::<TransferError>());
+        if let Some((kind, hints)) = of_server.map(crate::refusal::advice) {
+            return hints.into_iter().fold(Self::new(kind, error), Self::hint);
+        }
         let (kind, hint) = match error.kind {
             ErrorKind::NotAVault => (
                 Kind::Failed,

@@ -68,26 +68,14 @@ pub(crate) fn save(path: &Path, new: &Floor, replace: bool) -> Result<(), Failur
     if merged == old {
         return Ok(());
     }
-    write_private(path, &encode(&merged)?)
-}
-
-/// As it is kept, and as one device hands it to another.
-///
-/// # Errors
-/// None that is known.
-pub(crate) fn encode(floor: &Floor) -> Result<Vec<u8>, Failure> {
-    let seen = floor.seen.iter().map(|(device, session, root)| Seen {
+    let seen = merged.seen.iter().map(|(device, session, root)| Seen {
         device: device.to_string(),
         session: session.0,
         root: root.to_string(),
     });
     let file = File { version: 1, seen: seen.collect() };
-    serde_json::to_vec(&file).map_err(|e| Failure::new(Kind::Failed, e))
-}
-
-/// What [`encode`] made of it.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Floor> {
-    parse(std::str::from_utf8(bytes).ok()?)
+    let text = serde_json::to_string(&file).map_err(|e| Failure::new(Kind::Failed, e))?;
+    write_private(path, text.as_bytes())
 }
 
 fn lock(folder: &Path) -> Result<fs::File, Failure> {

@@ -51,14 +51,37 @@ impl Device {
     /// When the system gives no randomness.
     pub(crate) fn create(keyring: &Keyring, root: &RootKey, now_secs: i64) -> Result<Self, Failure> {
         let seed = Zeroizing::new(random::<32>()?);
-        let secret = DeviceSecret::from_bytes(random()?);
         let key = DeviceKey::from_seed(*seed);
         let certificate = root.certify(keyring.vault(), key.public(), Role::Owner, now_secs);
+        Self::with_certificate(keyring, certificate, seed, DeviceSecret::from_bytes(random()?))
+    }
+
+    /// A device with a certificate; the keyring goes under its secret.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub(crate) fn with_certificate(
+        keyring: &Keyring,
+        certificate: Certificate,
+        seed: Zeroizing<[u8; 32]>,
+        secret: DeviceSecret,
+    ) -> Result<Self, Failure> {
         let unlock = UnlockSecret::Device(&secret);
         let envelope =
             backupengine_seal::seal_envelope(keyring, None, &unlock, KdfParams::DEFAULT, random()?)
                 .map_err(|e| Failure::new(Kind::Failed, e))?;
         Ok(Self { certificate, secret, envelope, seed })
+    }
+
+    /// A device from what is kept of it. `None` where the certificate is another key's.
+    pub(crate) fn from_parts(
+        certificate: Certificate,
+        secret: DeviceSecret,
+        envelope: Vec<u8>,
+        seed: Zeroizing<[u8; 32]>,
+    ) -> Option<Self> {
+        let fits = certificate.device_public == DeviceKey::from_seed(*seed).public();
+        fits.then_some(Self { certificate, secret, envelope, seed })
     }
 
     /// Its id in snapshots.
@@ -86,7 +109,7 @@ impl Device {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Failure::io("read", path, error)),
         };
-        refuse_if_shared(path)?;
+        crate::secrets::refuse_if_shared(path)?;
         let broken = |what: &str| {
             Failure::new(Kind::Failed, format!("the device file {} does not read: {what}", path.display()))
                 .hint("move it away: the passphrase opens the vault, and a push asks for the recovery code once")
@@ -100,11 +123,9 @@ impl Device {
         let certificate = unhex(&file.certificate).ok_or_else(|| broken("its certificate"))?;
         let certificate = Certificate::decode(&certificate).map_err(|_| broken("its certificate"))?;
         let envelope = unhex(&file.envelope).ok_or_else(|| broken("its key envelope"))?;
-        let key = DeviceKey::from_seed(*seed);
-        if certificate.device_public != key.public() {
-            return Err(broken("key and certificate are of two devices"));
-        }
-        Ok(Some(Self { certificate, secret: DeviceSecret::from_bytes(*secret), envelope, seed }))
+        Self::from_parts(certificate, DeviceSecret::from_bytes(*secret), envelope, seed)
+            .map(Some)
+            .ok_or_else(|| broken("key and certificate are of two devices"))
     }
 
     /// Keeps it, for this user alone.
@@ -136,32 +157,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
-#[cfg(unix)]
-fn refuse_if_shared(path: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::MetadataExt;
-    let found = fs::metadata(path).map_err(|e| Failure::io("read", path, e))?;
-    let me = rustix::process::geteuid().as_raw();
-    let at = path.display();
-    if found.uid() != me {
-        return Err(Failure::new(Kind::Denied, format!("the device file {at} belongs to another user"))
-            .hint(format!("it has to belong to you and be closed to others: chown and chmod 600 {at}")));
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err(Failure::new(Kind::Denied, format!("the device file {at} is open to other users")).hint(
-            format!(
-                "close it: chmod 600 {at}; if somebody may have read it, make a new passphrase and vault"
-            ),
-        ));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn refuse_if_shared(_path: &Path) -> Result<(), Failure> {
-    Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
     // One allocation of the right size: a string of a secret that grows would leave copies behind.
@@ -170,7 +167,8 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// Bytes from hexadecimal digits.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }

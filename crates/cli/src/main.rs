@@ -10,6 +10,7 @@
 //! **Where it is tested.** `tests/cli`, against the built program; the modules here have their own tests.
 #![forbid(unsafe_code)]
 
+mod account;
 mod args;
 mod background;
 mod command;
@@ -21,8 +22,11 @@ mod keychain;
 mod log;
 mod mounts;
 mod output;
+mod place;
 mod progress;
+mod refusal;
 mod secret;
+mod secrets;
 mod select;
 mod time;
 mod wire;

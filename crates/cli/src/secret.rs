@@ -6,8 +6,9 @@
 
 use crate::args::Global;
 use crate::error::{Failure, Kind};
+use backupengine_api::auth::Secret;
 use backupengine_seal::{Passphrase, RecoveryCode};
-use std::io::{IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use zeroize::{Zeroize, Zeroizing};
@@ -24,7 +25,7 @@ pub(crate) fn given_passphrase(global: &Global) -> Result<Option<Zeroizing<Strin
         return read_file(path, "passphrase").map(Some);
     }
     if let Some(command) = &global.passphrase_command {
-        return run(command).map(Some);
+        return run(command, "passphrase", None).map(Some);
     }
     Ok(std::env::var("BACKUPENGINE_PASSPHRASE").ok().map(Zeroizing::new))
 }
@@ -114,6 +115,91 @@ pub(crate) fn new_passphrase(global: &Global, weak: bool) -> Result<Passphrase, 
     Ok(Passphrase::new(std::mem::take(&mut first)))
 }
 
+/// A passphrase for a vault that opens without one too: given, or asked for twice where somebody is there and wants
+/// one.
+///
+/// # Errors
+/// See [`new_passphrase`].
+pub(crate) fn optional_passphrase(global: &Global, weak: bool) -> Result<Option<Passphrase>, Failure> {
+    if given_passphrase(global)?.is_some() {
+        return new_passphrase(global, weak).map(Some);
+    }
+    if !can_ask()
+        || !ask_yes(
+            "Shall a passphrase open the vault too, beside your devices and the recovery code? (yes or no) ",
+        )?
+    {
+        return Ok(None);
+    }
+    new_passphrase(global, weak).map(Some)
+}
+
+/// The password of an account: from the environment, or asked for.
+///
+/// # Errors
+/// See [`ask`].
+pub(crate) fn account_password() -> Result<Secret, Failure> {
+    match account_password_variable() {
+        Some(password) => Ok(password),
+        None => ask("Password: ", nobody_to_log_in).map(|mut text| Secret(std::mem::take(&mut text))),
+    }
+}
+
+/// A password for a new account: from the environment, or asked for twice.
+///
+/// # Errors
+/// Bad usage where the two differ or it is too short.
+pub(crate) fn new_account_password() -> Result<Secret, Failure> {
+    let long_enough = |text: &str| match text.chars().count() {
+        12..=72 => Ok(()),
+        _ => Err(Failure::usage("the password has to have 12 to 72 characters")
+            .hint("several random words make a good one; it only logs in, it never opens data")),
+    };
+    if let Some(password) = account_password_variable() {
+        long_enough(&password.0)?;
+        return Ok(password);
+    }
+    let mut first = ask("New password (12 to 72 characters): ", nobody_to_log_in)?;
+    long_enough(&first)?;
+    if *first != *ask("The same again: ", nobody_to_log_in)? {
+        return Err(Failure::usage("the two passwords differ").hint("nothing was made; start again"));
+    }
+    Ok(Secret(std::mem::take(&mut first)))
+}
+
+fn account_password_variable() -> Option<Secret> {
+    std::env::var("BACKUPENGINE_PASSWORD").ok().filter(|text| !text.is_empty()).map(Secret)
+}
+
+fn nobody_to_log_in() -> Failure {
+    Failure::usage("the account's password is needed, and nobody is there to type it")
+        .hint("give it by BACKUPENGINE_PASSWORD")
+}
+
+/// Asks a question that `yes` alone answers with yes. Somebody has to be there.
+///
+/// # Errors
+/// When the terminal cannot be read.
+pub(crate) fn ask_yes(question: &str) -> Result<bool, Failure> {
+    Ok(matches!(ask_line(question)?.to_lowercase().as_str(), "yes" | "y"))
+}
+
+/// Asks for a line that is no secret.
+///
+/// # Errors
+/// When the terminal cannot be read; `Interrupted` at its end.
+pub(crate) fn ask_line(question: &str) -> Result<String, Failure> {
+    let failed = |e| Failure::io("read", Path::new("the terminal"), e);
+    let mut errors = std::io::stderr().lock();
+    errors.write_all(question.as_bytes()).and_then(|()| errors.flush()).map_err(failed)?;
+    drop(errors);
+    let mut line = String::new();
+    match std::io::stdin().lock().read_line(&mut line).map_err(failed)? {
+        0 => Err(Failure::interrupted()),
+        _ => Ok(line.trim().to_owned()),
+    }
+}
+
 /// Why a passphrase is too easy to guess, if it is. Trivial on purpose: length does most of it.
 fn weakness(text: &str) -> Option<&'static str> {
     let mut characters: Vec<char> = text.chars().collect();
@@ -139,24 +225,34 @@ fn read_file(path: &Path, what: &str) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-fn run(command: &str) -> Result<Zeroizing<String>, Failure> {
+/// What a command of the user's prints, which is a secret; `input` goes to its standard input.
+///
+/// # Errors
+/// When it fails.
+pub(crate) fn run(command: &str, what: &str, input: Option<&str>) -> Result<Zeroizing<String>, Failure> {
     let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
     let fail = |error: std::io::Error| {
-        Failure::new(Kind::Failed, error).while_doing("the passphrase command failed")
+        Failure::new(Kind::Failed, error).while_doing(format!("the {what} command failed"))
     };
-    let done = Command::new(shell.0)
+    let mut child = Command::new(shell.0)
         .args([shell.1, command])
-        .stdin(Stdio::inherit())
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::inherit() })
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
+        .spawn()
         .map_err(fail)?;
+    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+        // Whoever does not read it need not.
+        drop(pipe.write_all(input.as_bytes()));
+    }
+    let done = child.wait_with_output().map_err(fail)?;
     let output = Zeroizing::new(done.stdout);
     if !done.status.success() {
-        return Err(Failure::new(Kind::Failed, format!("the passphrase command ended with {}", done.status))
-            .hint("it has to print the passphrase and exit with 0"));
+        return Err(Failure::new(Kind::Failed, format!("the {what} command ended with {}", done.status))
+            .hint(format!("it has to print the {what} and exit with 0")));
     }
     let text = std::str::from_utf8(&output).map_err(|_| {
-        Failure::new(Kind::Failed, "the passphrase command printed something that is no text".to_owned())
+        Failure::new(Kind::Failed, format!("the {what} command printed something that is no text"))
     })?;
     let mut text = Zeroizing::new(text.to_owned());
     cut_line_end(&mut text);
@@ -197,7 +293,9 @@ mod tests {
 
     #[test]
     fn a_command_gives_the_passphrase() {
-        assert_eq!(*run("printf 'a b c\\n'").unwrap(), "a b c");
-        assert_eq!(run("exit 3").unwrap_err().kind, Kind::Failed);
+        assert_eq!(*run("printf 'a b c\\n'", "passphrase", None).unwrap(), "a b c");
+        assert_eq!(*run("cat; echo x", "code", Some("in ")).unwrap(), "in x");
+        assert_eq!(*run("echo x", "code", Some("unread")).unwrap(), "x");
+        assert_eq!(run("exit 3", "passphrase", None).unwrap_err().kind, Kind::Failed);
     }
 }

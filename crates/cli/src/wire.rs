@@ -5,21 +5,26 @@
 //! vault's snapshots before the floor was checked.
 //! **Where it is tested.** `tests/cli`.
 
+use crate::account::{self, Account, Online};
 use crate::args::Global;
 use crate::config::{Config, Places};
 use crate::error::{Failure, Kind};
 use crate::keychain::{self, Device};
 use crate::output::tell;
+use crate::place::Place;
 use crate::{floor, secret};
 use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
 use backupengine_store::{FolderStore, Readable, Writable};
+use backupengine_transfer::PresignedStore;
 use backupengine_vault::{Floor, Locked, Unlocked, Vault, VaultConfig, VaultError};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 /// Bytes for opened pages and frames where no flag says otherwise.
 pub(crate) const MEMORY: u64 = 96 << 20;
@@ -36,11 +41,21 @@ pub(crate) struct Wire {
 /// An open vault.
 pub(crate) struct Opened {
     pub(crate) vault: Vault,
-    pub(crate) store: FolderStore,
+    pub(crate) store: Arc<dyn Writable>,
+    /// Where it lies.
+    pub(crate) place: Place,
+    /// The account it belongs to, where it does.
+    pub(crate) online: Option<(Online, PresignedStore)>,
     /// This device, where it is one of the vault's.
     pub(crate) device: Option<Device>,
     /// Only after unlocking with the recovery code.
     root_key: Option<RootKey>,
+}
+
+/// The store of a vault that is still locked.
+struct Found {
+    store: Arc<dyn Writable>,
+    online: Option<(Online, PresignedStore)>,
 }
 
 impl Wire {
@@ -49,51 +64,147 @@ impl Wire {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The folder of the vault, as it was said. `given` is the command's own argument.
+    /// Waits, unless a signal asks to stop.
     ///
     /// # Errors
-    /// Bad usage where nothing says which vault, or it is not a folder's path.
-    pub(crate) fn vault_folder(&self, given: Option<&Path>) -> Result<PathBuf, Failure> {
+    /// `Interrupted`.
+    pub(crate) fn sleep(&self, how_long: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + how_long;
+        loop {
+            if self.stopped() {
+                return Err(Failure::interrupted());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Where the vault lies, where anything says so. `given` is the command's own argument.
+    ///
+    /// # Errors
+    /// An address that may not be used; an account that does not read.
+    pub(crate) fn known_place(&self, given: Option<&Path>) -> Result<Option<Place>, Failure> {
         let variable = || std::env::var_os("BACKUPENGINE_VAULT").filter(|v| !v.is_empty()).map(PathBuf::from);
-        let folder = given
+        let said = given
             .map(Path::to_owned)
             .or_else(|| self.global.vault.clone())
             .or_else(variable)
-            .or_else(|| self.config.vault.clone())
-            .ok_or_else(|| {
-                Failure::usage("no vault is known")
-                    .hint("make one: backupengine init FOLDER")
-                    .hint("or say where one is: --vault FOLDER or BACKUPENGINE_VAULT")
-            })?;
-        if folder.to_str().is_some_and(|text| text.contains("://")) {
-            return Err(Failure::usage(format!("{} is no folder", folder.display()))
-                .hint("vaults of an account come with a later version; give the path of a folder"));
+            .or_else(|| self.config.vault.clone());
+        if let Some(said) = said {
+            return Place::parse(&said).map(Some);
         }
-        std::path::absolute(&folder).map_err(|e| Failure::io("resolve", &folder, e))
+        // Whoever is logged in and said nothing means the account.
+        let mut accounts = Account::all(&self.places.state)?;
+        Ok(if accounts.len() == 1 { accounts.pop().map(|a| Place::Server(a.profile.base)) } else { None })
     }
 
-    /// Opens the store of the vault, without its keys.
+    /// Where the vault lies.
     ///
     /// # Errors
-    /// Where there is no vault this program can read.
-    pub(crate) fn open_store(&self) -> Result<FolderStore, Failure> {
-        Ok(FolderStore::open(&self.vault_folder(None)?)?)
+    /// Bad usage where nothing says which vault.
+    pub(crate) fn place(&self, given: Option<&Path>) -> Result<Place, Failure> {
+        self.known_place(given)?.ok_or_else(|| {
+            Failure::usage("no vault is known")
+                .hint("make one: backupengine init FOLDER")
+                .hint("or say where one is: --vault FOLDER or BACKUPENGINE_VAULT")
+                .hint("or have one with a server: backupengine signup --server URL")
+        })
+    }
+
+    /// Where a vault is to be made: what was said; without a word the account's, for whoever has one.
+    ///
+    /// # Errors
+    /// Bad usage where nothing says where.
+    pub(crate) fn place_to_make(&self, given: Option<&Path>) -> Result<Place, Failure> {
+        let said = given.is_some()
+            || self.global.vault.is_some()
+            || std::env::var_os("BACKUPENGINE_VAULT").is_some_and(|v| !v.is_empty());
+        if !said {
+            let accounts = Account::all(&self.places.state)?;
+            if let [one] = accounts.as_slice() {
+                return Ok(Place::Server(one.profile.base.clone()));
+            }
+        }
+        self.place(given)
+    }
+
+    /// The account that is meant, where its server is known.
+    ///
+    /// # Errors
+    /// Bad usage where none or several are there; `Denied` where nobody is logged in there.
+    pub(crate) fn account(&self) -> Result<Account, Failure> {
+        let base = match self.known_place(None)? {
+            Some(Place::Server(base)) => base,
+            _ => {
+                let mut accounts = Account::all(&self.places.state)?;
+                match (accounts.pop(), accounts.is_empty()) {
+                    (Some(one), true) => return Ok(one),
+                    (Some(_), false) => {
+                        return Err(Failure::usage("there are several accounts on this device")
+                            .hint("say which is meant: --vault URL"));
+                    }
+                    (None, _) => {
+                        return Err(Failure::new(
+                            Kind::Denied,
+                            "nobody is logged in on this device".to_owned(),
+                        )
+                        .hint("log in: backupengine login --server URL")
+                        .hint("or make an account: backupengine signup --server URL"));
+                    }
+                }
+            }
+        };
+        self.account_at(&base)
+    }
+
+    /// The account at an address.
+    ///
+    /// # Errors
+    /// `Denied` where nobody is logged in there.
+    pub(crate) fn account_at(&self, base: &str) -> Result<Account, Failure> {
+        Account::load(&self.places.state, base)?.ok_or_else(|| {
+            Failure::new(Kind::Denied, format!("nobody is logged in at {}", account::host(base)))
+                .hint(format!("log in: backupengine login --server {base}"))
+        })
+    }
+
+    fn find(&self, place: &Place) -> Result<Found, Failure> {
+        match place {
+            Place::Folder(folder) => Ok(Found { store: Arc::new(FolderStore::open(folder)?), online: None }),
+            Place::Server(base) => {
+                let online = Online::open(self.account_at(base)?)?;
+                let store = online.store(&self.places.cache)?;
+                Ok(Found { store: Arc::new(store.clone()), online: Some((online, store)) })
+            }
+        }
     }
 
     /// Opens the vault with whatever secret there is, and checks it against what was seen before.
     ///
     /// # Errors
-    /// No vault, no or a wrong secret, a vault that shows another past.
+    /// No vault, no or a wrong secret, a vault that shows another past; a server that is not reached or refuses.
     pub(crate) fn open(&self, memory: u64) -> Result<Opened, Failure> {
-        let store = self.open_store()?;
-        let readable: Arc<dyn Readable> = Arc::new(store.clone());
+        let place = self.place(None)?;
+        let Found { store, online } = self.find(&place)?;
+        let readable: Arc<dyn Readable> = store.clone();
         let locked = Locked::open(readable.clone())?;
-        let device = Device::load(&keychain::path(&self.places.state, locked.vault()))?;
-        let unlocked = self.unlock(locked, &readable, device.as_ref(), memory)?;
-        let opened = Opened { vault: unlocked.vault, store, device, root_key: unlocked.root_key };
+        let vault = locked.vault();
+        let mut device = match &online {
+            None => Device::load(&keychain::path(&self.places.state, vault))?,
+            Some((online, _)) => online.account.device()?.filter(|d| d.certificate.vault == vault),
+        };
+        let unlocked = self.unlock(locked, &readable, device.as_ref(), online.is_some(), memory)?;
+        if let (Some((online, store)), Some(old)) = (&online, &device) {
+            device = account::renewed(online, store, unlocked.vault.keyring(), old)?.or(device);
+        }
+        let opened =
+            Opened { vault: unlocked.vault, store, place, online, device, root_key: unlocked.root_key };
         self.hold_against_floor(&opened.vault)?;
         tracing::info!(
-            folder = ?opened.store.folder(),
+            place = ?opened.place,
             vault = %opened.vault.keyring().vault(),
             device = opened.device.as_ref().map(|d| d.id().to_string()),
             "the vault is open"
@@ -106,6 +217,7 @@ impl Wire {
         locked: Locked,
         store: &Arc<dyn Readable>,
         device: Option<&Device>,
+        with_account: bool,
         memory: u64,
     ) -> Result<Unlocked, Failure> {
         let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads() };
@@ -128,6 +240,14 @@ impl Wire {
                 }
                 other => return Ok(other?),
             }
+        }
+        if with_account && device.is_none() {
+            return Err(Failure::new(
+                Kind::Denied,
+                "this device does not have the vault's keys yet".to_owned(),
+            )
+            .hint("if an owner approved it, take them over: backupengine login")
+            .hint("or open the vault with its passphrase or recovery code, if you have one"));
         }
         let passphrase = secret::ask_passphrase()?;
         Ok(locked.unlock(&UnlockSecret::Passphrase(&passphrase), config)?)
@@ -170,9 +290,13 @@ impl Wire {
         if opened.device.is_some() {
             return Ok(());
         }
+        if let Some((online, _)) = &opened.online {
+            return Err(Failure::new(Kind::Denied, "this device is not one of the vault's yet".to_owned())
+                .hint(format!("let it in: backupengine login --server {}", online.account.profile.base)));
+        }
         let root_key = match opened.root_key.take() {
             Some(key) => key,
-            None => self.root_key(&opened.store)?,
+            None => self.root_key(opened.store.clone())?,
         };
         let keyring = opened.vault.keyring();
         let device = Device::create(keyring, &root_key, crate::time::now().secs)?;
@@ -185,7 +309,7 @@ impl Wire {
         Ok(())
     }
 
-    fn root_key(&self, store: &FolderStore) -> Result<RootKey, Failure> {
+    fn root_key(&self, store: Arc<dyn Readable>) -> Result<RootKey, Failure> {
         let code = match secret::given_recovery_code(&self.global)? {
             Some(code) => code,
             None => {
@@ -202,7 +326,7 @@ impl Wire {
                 secret::parse_code(&text)?
             }
         };
-        let locked = Locked::open(Arc::new(store.clone()))?;
+        let locked = Locked::open(store)?;
         let config = VaultConfig { memory: 1 << 20, read_ahead_threads: 1 };
         let unlocked =
             locked.unlock(&UnlockSecret::Recovery(&code), config).map_err(|error| match error {
@@ -223,13 +347,6 @@ impl Wire {
     }
 }
 
-impl Opened {
-    /// The store, for writing.
-    pub(crate) fn writable(&self) -> Arc<dyn Writable> {
-        Arc::new(self.store.clone())
-    }
-}
-
 fn read_ahead_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8))
 }
@@ -241,13 +358,50 @@ fn host_name() -> String {
     if name.is_empty() { "this-device".to_owned() } else { name.to_owned() }
 }
 
-/// The answer of a folder's store: it is there at the first poll.
+/// Waits for a store's answer on this thread. A folder has it at the first poll; what goes over a network wakes it.
 ///
 /// # Errors
-/// What the store says; `Failed` if it were a store that has to be waited for.
+/// What the store says.
 pub(crate) fn answer<T, E: Into<Failure>>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer.map_err(Into::into),
-        Poll::Pending => Err(Failure::new(Kind::Failed, "the store did not answer at once".to_owned())),
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => return answer.map_err(Into::into),
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_from_another_thread_is_waited_for() {
+        let mut asked = false;
+        let late = std::future::poll_fn(|context| {
+            if asked {
+                return Poll::Ready(Ok::<_, Failure>(7));
+            }
+            asked = true;
+            let waker = context.waker().clone();
+            drop(thread::spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                waker.wake();
+            }));
+            Poll::Pending
+        });
+        assert_eq!(answer(late).unwrap(), 7);
+        assert_eq!(answer(std::future::ready(Ok::<_, Failure>(1))).unwrap(), 1);
     }
 }

@@ -3,10 +3,12 @@
 //! What always holds: nothing is written before every question was answered; what was begun and did not end is
 //! taken away again.
 use crate::args::Init;
+use crate::command::init_account;
 use crate::config::Config;
 use crate::error::{Failure, Kind, Outcome};
 use crate::keychain::{self, Device, random};
 use crate::output::{self, tell};
+use crate::place::Place;
 use crate::secret;
 use crate::wire::{Wire, answer};
 use backupengine_model::VaultId;
@@ -30,7 +32,14 @@ const TRIES: usize = 3;
 /// # Errors
 /// A folder that holds something, a weak passphrase, a recovery code not typed back, no room, no permission.
 pub(crate) fn run(wire: &Wire, args: &Init) -> Result<Outcome, Failure> {
-    let folder = wire.vault_folder(args.path.as_deref())?;
+    let folder = match wire.place_to_make(args.path.as_deref())? {
+        Place::Folder(folder) => folder,
+        Place::Server(base) => return init_account::run(wire, args, &base),
+    };
+    if args.no_passphrase {
+        return Err(Failure::usage("a vault in a folder needs a passphrase")
+            .hint("the vault of an account may go without: its devices are approved by one another"));
+    }
     let fresh = refuse_used(&folder)?;
     if !args.yes && !secret::can_ask() {
         return Err(Failure::usage("nobody is there to type the recovery code back")
@@ -127,7 +136,10 @@ fn undo(folder: &Path, fresh: bool) {
 }
 
 /// The recovery code on the terminal, six words a line.
-fn show(words: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When stdout is closed.
+pub(crate) fn show(words: &str) -> Result<(), Failure> {
     output::line(
         "Recovery code. It opens the vault when the passphrase is lost, and lets new devices push.",
     )?;
@@ -139,7 +151,11 @@ fn show(words: &str) -> Result<(), Failure> {
     output::line("")
 }
 
-fn ask_back(words: &str) -> Result<(), Failure> {
+/// Asks for the recovery code, which was just shown.
+///
+/// # Errors
+/// Where it is not typed back.
+pub(crate) fn ask_back(words: &str) -> Result<(), Failure> {
     // Reading a line does not end by a signal that is only noted; nothing is made yet, so one may end it all.
     let asking = Arc::new(AtomicBool::new(true));
     let failed = |e| Failure::new(Kind::Failed, e).while_doing("signals cannot be watched");

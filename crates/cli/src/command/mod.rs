@@ -4,18 +4,27 @@
 //! **What always holds.** The outcome says whether all was done; a failure says why not.
 //! **Where it is tested.** `tests/cli`, a folder of cases.
 
+mod approve;
 mod cat;
 mod check;
 mod completions;
+mod device;
 mod init;
+mod init_account;
+mod login;
+mod logout;
 mod ls;
+mod mfa;
 mod mount;
 mod push;
 mod restore;
+mod signup;
 mod snapshots;
 mod status;
+mod status_account;
 mod unmount;
 mod version;
+mod whoami;
 
 use crate::args::Command;
 use crate::error::{Failure, Outcome};
@@ -35,6 +44,12 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Cat(args) => cat::run(wire, &args),
         Command::Status => status::run(wire),
         Command::Completions(args) => completions::run(&args),
+        Command::Signup(args) => signup::run(wire, &args),
+        Command::Login(args) => login::run(wire, &args),
+        Command::Logout(args) => logout::run(wire, &args),
+        Command::Whoami => whoami::run(wire),
+        Command::Mfa(args) => mfa::run(wire, &args),
+        Command::Device(args) => device::run(wire, &args),
         Command::Version => version::run(wire),
         Command::Mount(args) => mount::run(wire, &args),
         Command::Restore(args) => restore::run(wire, &args),

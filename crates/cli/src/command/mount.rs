@@ -7,6 +7,7 @@ use crate::args::{Mount, Owner};
 use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
 use crate::output::{self, count, size, tell};
+use crate::place::Place;
 use crate::progress::Bar;
 use crate::select::What;
 use crate::wire::{Opened, Wire};
@@ -114,7 +115,7 @@ fn memory(text: &str) -> Result<u64, Failure> {
 }
 
 fn refuse_in_vault(wire: &Wire, mountpoint: &Path) -> Result<(), Failure> {
-    let vault = wire.vault_folder(None)?;
+    let Place::Folder(vault) = wire.place(None)? else { return Ok(()) };
     let real = vault.canonicalize().unwrap_or(vault);
     if mountpoint.starts_with(&real) {
         return Err(Failure::usage(format!("the mountpoint {} lies in the vault", mountpoint.display()))

@@ -44,8 +44,15 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         level: 3,
     };
     let device = pushing_device(&opened)?;
-    let done =
-        backupengine_push::push(&opened.vault, opened.writable(), &device, config, &fill, &wire.stop, &watch);
+    let done = backupengine_push::push(
+        &opened.vault,
+        opened.store.clone(),
+        &device,
+        config,
+        &fill,
+        &wire.stop,
+        &watch,
+    );
     drop(watch);
     let report = done?;
     if !args.dry_run {
@@ -99,10 +106,12 @@ fn walk_config(
     opened: &Opened,
     excludes: Vec<String>,
 ) -> Result<WalkConfig, Failure> {
-    let vault = opened.store.folder();
+    let vault = opened.place.folder();
     let mounts = own_mounts().map_err(|e| Failure::io("read", Path::new("the list of mounts"), e))?;
     for path in &args.paths {
-        refuse_inside(path, vault, "the vault itself")?;
+        if let Some(vault) = vault {
+            refuse_inside(path, vault, "the vault itself")?;
+        }
         for mount in &mounts {
             refuse_inside(path, &mount.path, "a mounted vault")?;
         }
@@ -118,7 +127,11 @@ fn walk_config(
         exclude_caches: args.exclude_caches,
         gitignore: args.gitignore,
         one_file_system: args.one_file_system,
-        skip: vec![vault.to_owned(), wire.places.state.clone(), wire.places.cache.clone()],
+        skip: vault
+            .into_iter()
+            .chain([&*wire.places.state, &*wire.places.cache])
+            .map(Path::to_owned)
+            .collect(),
         skip_devices: mounts.iter().map(|mount| mount.device).collect(),
         threads: 0,
     })

@@ -1,4 +1,5 @@
 //! `status`: vault, device, last push, mounts, room, and anything wrong, in one screen.
+use crate::command::status_account::Of;
 use crate::error::{Failure, Outcome};
 use crate::keychain::{self, Device};
 use crate::output::{self, count, shown_path, size};
@@ -6,7 +7,6 @@ use crate::time;
 use crate::wire::{MEMORY, Opened, Wire, answer};
 use crate::{mounts, wire};
 use backupengine_model::SnapshotInfo;
-use backupengine_store::LedgerReader;
 use serde_json::{Map, Value, json};
 
 /// Prints it. What is wrong is listed, and makes the outcome partial; only a vault that does not open is a
@@ -18,11 +18,15 @@ pub(crate) fn run(wire: &Wire) -> Result<Outcome, Failure> {
     let opened = wire.open(MEMORY)?;
     let list = opened.vault.list()?;
     let mut wrong: Vec<String> = Vec::new();
-    let (used, free) =
-        answer::<_, backupengine_store::StoreError>(opened.store.space()).unwrap_or_else(|failure| {
+    let account = opened.online.as_ref().map(|(online, store)| Of::ask(online, store, &opened.vault));
+    let account = account.transpose()?;
+    let (used, free) = match &account {
+        Some(account) => (account.used, account.quota.map(|quota| quota.saturating_sub(account.used))),
+        None => answer::<_, backupengine_store::StoreError>(opened.store.space()).unwrap_or_else(|failure| {
             wrong.push(failure.message());
             (0, None)
-        });
+        }),
+    };
     let mounted = mounts::mounted()?;
     for mount in &mounted {
         // A mount whose process died answers with an error at once.
@@ -35,7 +39,7 @@ pub(crate) fn run(wire: &Wire) -> Result<Outcome, Failure> {
     }
     let mine = opened.device.as_ref().map(Device::id);
     let last = list.iter().rev().find(|s| mine == Some(s.device));
-    let screen = Screen { wire, opened: &opened, list: &list, last, used, free, mounted, wrong };
+    let screen = Screen { wire, opened: &opened, account, list: &list, last, used, free, mounted, wrong };
     if wire.global.json {
         output::json(&screen.object().into())?
     } else {
@@ -47,6 +51,7 @@ pub(crate) fn run(wire: &Wire) -> Result<Outcome, Failure> {
 struct Screen<'a> {
     wire: &'a wire::Wire,
     opened: &'a Opened,
+    account: Option<Of>,
     list: &'a [SnapshotInfo],
     last: Option<&'a SnapshotInfo>,
     used: u64,
@@ -59,7 +64,12 @@ impl Screen<'_> {
     fn object(&self) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("vault".into(), self.opened.vault.keyring().vault().to_string().into());
-        output::put_path(&mut object, "path", self.opened.store.folder().as_os_str().as_encoded_bytes());
+        if let Some(folder) = self.opened.place.folder() {
+            output::put_path(&mut object, "path", folder.as_os_str().as_encoded_bytes());
+        }
+        if let Some(account) = &self.account {
+            account.put(&mut object);
+        }
         object.insert("snapshots".into(), self.list.len().into());
         object.insert("newest".into(), self.list.last().map(|s| time::rfc3339(s.created)).into());
         object.insert("bytes_stored".into(), self.used.into());
@@ -77,9 +87,17 @@ impl Screen<'_> {
 
     fn print(&self) -> Result<(), Failure> {
         let vault = self.opened.vault.keyring().vault();
-        output::line(format!("vault      {}", shown_path(self.opened.store.folder())))?;
+        output::line(format!("vault      {}", shown_path(self.opened.place.as_path())))?;
         output::line(format!("           id {vault}"))?;
-        let free = self.free.map_or_else(String::new, |free| format!(", {} free there", size(free)));
+        let free = match (&self.account, self.free) {
+            (Some(account), _) => {
+                account.quota.map_or_else(String::new, |quota| format!(" of {}", size(quota)))
+            }
+            (None, free) => free.map_or_else(String::new, |free| format!(", {} free there", size(free))),
+        };
+        if let Some(account) = &self.account {
+            account.print()?;
+        }
         output::line(format!("stored     {}{free}", size(self.used)))?;
         let newest =
             self.list.last().map_or_else(String::new, |s| format!(", newest of {}", time::local(s.created)));
@@ -87,10 +105,11 @@ impl Screen<'_> {
         output::line(format!("holds      {snapshots}{newest}"))?;
         let device = match &self.opened.device {
             Some(device) => format!("id {}", device.id()),
+            None if self.account.is_some() => "without the vault's keys: backupengine login".to_owned(),
             None => "not one of the vault's yet: its first push asks for the recovery code".to_owned(),
         };
         output::line(format!("device     {}, {device}", self.wire.device_name(None)))?;
-        if let (Some(_), true) = (&self.opened.device, self.wire.global.verbose > 0) {
+        if let (Some(_), None, true) = (&self.opened.device, &self.account, self.wire.global.verbose > 0) {
             let path = keychain::path(&self.wire.places.state, vault);
             output::line(format!("           its key is in {}", shown_path(&path)))?;
         }
