@@ -22,8 +22,7 @@ pub fn text() -> String {
             }
         }
     });
-    components.sort_keys();
-    let whole = json!({
+    let mut whole = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "backupengine control plane",
@@ -36,6 +35,7 @@ pub fn text() -> String {
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": {"Refused": refusal()},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "device": {"type": "apiKey", "in": "header", "name": "Signature"},
@@ -43,31 +43,30 @@ pub fn text() -> String {
         },
         "security": [{"token": [], "device": []}],
     });
+    // The same text whatever else is linked.
+    whole.sort_all_objects();
     // Serialising a value cannot fail: its keys are text.
     serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n"
 }
 
 fn operation(name: &str, mutates: bool, request: &SchemaOf, answer: &SchemaOf) -> Value {
-    let mut responses = Map::new();
-    responses.insert("200".to_owned(), response("Done.", &answer.name));
-    let mut statuses: Vec<u16> = Code::ALL.iter().map(|code| code.status()).collect();
-    statuses.sort_unstable();
-    statuses.dedup();
-    for status in statuses {
-        let codes = Code::ALL.iter().filter(|code| code.status() == status).map(|code| code.as_str());
-        let text = format!("Refused: {}.", codes.collect::<Vec<_>>().join(", "));
-        responses.insert(status.to_string(), response(&text, &ApiError::name()));
-    }
     json!({
         "operationId": name,
         "description": if mutates { "Its nonce is used up with it." } else { "Changes nothing." },
         "requestBody": {"required": true, "content": content(&request.name)},
-        "responses": responses,
+        "responses": {
+            "200": {"description": "Done.", "content": content(&answer.name)},
+            "default": {"$ref": "#/components/responses/Refused"},
+        },
     })
 }
 
-fn response(description: &str, schema: &str) -> Value {
-    json!({"description": description, "content": content(schema)})
+/// One text for all refusals: which codes there are, under which status.
+fn refusal() -> Value {
+    let codes = Code::ALL.iter().map(|code| format!("{} ({})", code.as_str(), code.status()));
+    let text =
+        format!("Refused. Codes, each with its HTTP status: {}.", codes.collect::<Vec<_>>().join(", "));
+    json!({"description": text, "content": content(&ApiError::name())})
 }
 
 fn content(schema: &str) -> Value {

@@ -57,6 +57,7 @@ pub(super) async fn finish(
     if let Some(presign) = presign {
         let wanted: Vec<Presign> =
             serde_json::from_value(presign).map_err(|_| wrong(operation, "presign"))?;
+        app.metrics.grants(wanted.len() as u64);
         for one in wanted {
             let (at, grant) = signed(grants, prefix.as_deref(), one)
                 .map_err(|code| code.unwrap_or_else(|| wrong(operation, "a grant")))?;

@@ -8,12 +8,22 @@ use axum::http::{HeaderMap, header};
 use backupengine_api::{BODY_MAX, Code, OperationInfo};
 use serde_json::Value;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// How much of a body that is too large is still taken, so that the sender gets to read the answer.
 const DRAIN_MAX: usize = 32 << 20;
+/// How long a body may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads at most [`BODY_MAX`] bytes.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refused> {
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
+    let read = tokio::time::timeout(PATIENCE, read_all(headers, body)).await;
+    read.unwrap_or_else(|_| {
+        Err(Refused::new(Code::BadRequest, "The body of the request did not come in time."))
+    })
+}
+
+async fn read_all(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refused> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut too_large = announced.is_some_and(|length: usize| length > BODY_MAX);
     if announced.is_some_and(|length| length > DRAIN_MAX) {

@@ -14,7 +14,7 @@ mod token;
 
 pub use refused::Refused;
 
-use crate::app::App;
+use crate::app::{App, ClientIp, Limit};
 use crate::grants::Grants;
 use axum::Extension;
 use axum::Router;
@@ -51,12 +51,18 @@ struct Seen {
 async fn operate(
     State(app): State<App>,
     Extension(keys): Extension<Arc<DeviceKeys>>,
+    ClientIp(address): ClientIp,
     request: Request,
 ) -> Response {
+    // Not written to the audit: a limit keeps floods away from the database.
+    if let Err(wait) = app.limits.check(Limit::Call, address) {
+        return Refused::too_many(wait).into_response();
+    }
     let mut seen = Seen::default();
     match answer(&app, &keys, request, &mut seen).await {
         // Answers hold grants.
         Ok(answer) => ([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response(),
+        Err(refused) if refused.code == Code::TooManyRequests => refused.into_response(),
         Err(refused) => {
             let operation = seen.operation.unwrap_or("unknown");
             tracing::info!(operation, code = refused.code.as_str(), "refused");
@@ -86,6 +92,7 @@ async fn answer(app: &App, keys: &DeviceKeys, request: Request, seen: &mut Seen)
     let asked =
         device::Asked { operation, query: head.uri.query().unwrap_or(""), authorization, body: &body };
     let proven = device::verify(app, keys, &head.headers, &asked).await?;
+    app.limits.check_device(&proven.key).map_err(Refused::too_many)?;
     seen.claims.insert("device_key".to_owned(), hex(&proven.key).into());
     if operation.mutates {
         seen.claims.insert("nonce".to_owned(), hex(&proven.nonce).into());

@@ -34,6 +34,11 @@ impl Refused {
         Self { message: message.into(), ..Self::of(code) }
     }
 
+    /// For who comes too often.
+    pub fn too_many(wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::of(Code::TooManyRequests) }
+    }
+
     /// For a fault of ours, or of what stands behind us.
     pub(super) fn server(error: ServerError) -> Self {
         match error {
