@@ -61,6 +61,9 @@ select is(test.counters(), '2 1', 'and no new epoch');
 select is(test.call('writer', 'session-open', jsonb_build_object('vault', test.vault(1), 'kind', 'push', 'idem', 'o')) -> 'gc_epoch',
   '1', 'a session opens with the epoch of the day');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(3, 0, 1))), 'bad_request', 'an open session is nobody''s to retire');
+update app.session set packs = 2 where s = 3;
+select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(3, 0, 1))), 'bad_request', 'whatever its row says');
+update app.session set packs = 0 where s = 3;
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(2, 1, 1))), 'ok', 'something is retired while it writes');
 do $$ begin perform test.call('writer', 'session-urls', jsonb_build_object('vault', test.vault(1), 'session', 3, 'blobs',
   jsonb_build_array(test.blob('pack', 0, 400), test.blob('pack', 1, 600), test.blob('root', 0, 100)))); end $$;

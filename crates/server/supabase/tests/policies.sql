@@ -180,6 +180,10 @@ select is(test.as('owner', statement), '42501', statement) from (values
     test.tenant('bob'), test.vault(2)))) as x(statement);
 
 -- Definer functions look for themselves, whoever calls them.
+select is(test.as(who, 'select 1 where app.my_role() is not null', extra), rows, 'a role: ' || what) from (values
+  ('an owner', 'owner', '{}'::jsonb, '1'), ('a device that waits', 'pending', '{}', '0'), ('a revoked device', 'revoked', '{}', '0'),
+  ('another user''s device', 'owner', jsonb_build_object('device_key', (select encode(sha256(sign), 'hex') from test.actor where name = 'bob')), '0')
+) as x(what, who, extra, rows);
 create function test.old() returns jsonb language sql as $$
   select jsonb_build_object('amr', jsonb_build_array(jsonb_build_object('method', 'totp', 'timestamp', floor(extract(epoch from now())) - 601))) $$;
 select is(test.as('owner', 'select app.enroll(''{}'')'), 'PT400', 'enrolment reads what is asked for');

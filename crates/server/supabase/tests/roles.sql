@@ -89,6 +89,8 @@ select is(test.try('owner', 'retention-set', '{}', '{"amr": null}'), 'fresh_totp
 select is(test.try('owner', 'retention-set', '{}', '{"amr": "totp"}'), 'fresh_totp_required', 'a word that is no list');
 select is(test.try('writer', 'retention-set', '{}', test.totp(600)), 'role_denied', 'the role comes first');
 
+select is(test.try('owner', 'device-enroll', '{}', test.totp(600) || '{"aal": "aal1"}'), 'aal2_required', 'the login before all');
+
 -- Nonces.
 select is(test.try('owner', name, '{}', '{"nonce": null}'),
   case when mutates then 'bad_signature' else test.try('owner', name) end, name || ': without a nonce') from test.op;
@@ -125,6 +127,10 @@ select is(test.code('owner', 'retention-set', test.days(60, repeat('w', 65))), '
 update app.idem set expires_at = now();
 select is(test.code('owner', 'retention-set', test.days(95, 'w')), 'ok', 'after a day it is a new word');
 select is((select trash_days from app.vault where encode(id, 'hex') = test.vault(1)), 95, 'and does what it says');
+
+create function test.opened(who text) returns jsonb language sql as $$
+  select test.call(who, 'session-open', jsonb_build_object('vault', test.vault(1), 'kind', 'push', 'idem', 'same')) -> 'session' $$;
+select isnt(test.opened('owner'), test.opened('writer'), 'another device''s word is another word');
 
 -- The audit.
 create function test.entries() returns bigint language sql as $$ select count(*) from app.audit $$;
