@@ -51,7 +51,8 @@ fn a_person_signs_up_and_enrols_a_device() {
 fn only_loopback_is_listened_on() {
     let folder = tempfile::tempdir().unwrap();
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        let config = DevConfig { listen: address.parse().unwrap(), ..DevConfig::new(folder.path().join("data")) };
+        let config =
+            DevConfig { listen: address.parse().unwrap(), ..DevConfig::new(folder.path().join("data")) };
         let text = refusal(config);
         assert!(text.starts_with("--listen: ") && text.contains("loopback"), "{text}");
     }
@@ -87,6 +88,19 @@ fn what_was_stored_is_there_after_a_restart() {
     assert_eq!(server.http("POST", "/auth/v1/token?grant_type=password", None, Some(&login)).0, 200);
     let devices = server.admin().row("select count(*) from app.device", &[]).get::<_, i64>(0);
     assert_eq!(devices, 1);
+}
+
+#[test]
+fn a_number_that_is_another_processs_by_now_is_no_obstacle() {
+    let mut server = Server::start();
+    server.stop();
+    let file = server.data().join("postgres/postmaster.pid");
+    assert!(!file.exists());
+    // As after a crash of the whole machine: the number in the file is given anew, here to this very process.
+    let text = format!("{}\n{}\n1\n5432\n/tmp/be-gone\n\n", std::process::id(), server.data().display());
+    std::fs::write(&file, text).unwrap();
+    server.start_again();
+    assert_eq!(server.http("GET", "/health", None, None).0, 200);
 }
 
 #[test]

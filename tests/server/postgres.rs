@@ -82,7 +82,8 @@ impl Postgres {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let postgres = Self { child, port, runtime, folder };
         for _ in 0..500 {
             if postgres.run("select 1").is_ok() {
@@ -132,7 +133,12 @@ impl Postgres {
     /// Over its Unix socket.
     fn run(&self, text: &str) -> Result<Option<String>, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(self.folder.path()).port(self.port).user("postgres").password(PASSWORD).dbname("postgres");
+        config
+            .host_path(self.folder.path())
+            .port(self.port)
+            .user("postgres")
+            .password(PASSWORD)
+            .dbname("postgres");
         self.wait(async {
             let (client, connection) = config.connect(NoTls).await?;
             drop(tokio::spawn(connection));

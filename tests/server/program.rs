@@ -15,7 +15,14 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args(["build", "--workspace", "--bin", "backupengine-server", "--message-format=json", "--quiet"])
+            .args([
+                "build",
+                "--workspace",
+                "--bin",
+                "backupengine-server",
+                "--message-format=json",
+                "--quiet",
+            ])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
             .stderr(Stdio::inherit())
             .output()
@@ -144,7 +151,8 @@ fn a_database_that_outlived_its_server_is_taken_over() {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let keeper: i32 = status.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-    let watch = children.split_whitespace().map(|child| child.parse::<i32>().unwrap()).find(|child| *child != pid);
+    let watch =
+        children.split_whitespace().map(|child| child.parse::<i32>().unwrap()).find(|child| *child != pid);
     for victim in [watch.unwrap(), keeper] {
         kill_process(Pid::from_raw(victim).unwrap(), Signal::KILL).unwrap();
     }
@@ -182,7 +190,8 @@ fn the_most_verbose_log_holds_no_secret() {
     drop(device.call("session-open", &open));
     let wrong = json!({"email": "a@example.org", "password": "not-the-password-at-all"});
     assert_ne!(server.http("POST", "/auth/v1/token?grant_type=password", None, Some(&wrong)).0, 200);
-    let query = format!("/auth/v1/user?access_token={}&X-Amz-Signature=abcdef0123456789", user.session.access);
+    let query =
+        format!("/auth/v1/user?access_token={}&X-Amz-Signature=abcdef0123456789", user.session.access);
     server.http("GET", &query, Some("not.a.token"), None);
 
     let mut secrets = vec![
@@ -235,7 +244,9 @@ fn settings_that_are_wrong_end_it_with_words() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("BACKUPENGINE_ADMIN_DATABASE_URL: it is not set"), "{command}: {said}");
     }
-    for arguments in [&["--data", "x"][..], &["--dev", "version"], &["--dev", "--listen", "nowhere"], &["serve"]] {
+    for arguments in
+        [&["--data", "x"][..], &["--dev", "version"], &["--dev", "--listen", "nowhere"], &["serve"]]
+    {
         assert_eq!(run(arguments, &[]).status.code(), Some(2), "{arguments:?}");
     }
 }

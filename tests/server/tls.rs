@@ -8,7 +8,12 @@ use reqwest::tls::Version;
 use std::path::Path;
 
 /// Serves as in production, on the database and the store of a `--dev`.
-fn production(server: &Server, change: impl FnOnce(&mut Config), folder: &Path, authority: &Authority) -> (App, String) {
+fn production(
+    server: &Server,
+    change: impl FnOnce(&mut Config),
+    folder: &Path,
+    authority: &Authority,
+) -> (App, String) {
     let (chain, key) = authority.issue(folder, "localhost");
     let mut config = server.dev().config().clone();
     config.listen = "127.0.0.1:0".parse().unwrap();

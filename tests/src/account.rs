@@ -3,11 +3,13 @@
 //! Blocking on the outside, so that it may be used from any test, async ones as well. Everything ends on drop, also
 //! when a test panics.
 mod device;
+mod keeper;
 mod template;
 mod user;
 
 pub use backupengine_server::dev::{Dev, DevConfig};
 pub use device::{Answer, Device, DeviceKeys, Request, base64, idem, now};
+pub use keeper::MemoryKeeper;
 pub use user::{PASSWORD, Session, User};
 
 use serde_json::Value;
@@ -60,7 +62,14 @@ impl Server {
     pub fn attach(base: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = DevConfig::new(folder.path().join("data"));
-        Self { dev: None, base: base.to_owned(), config, http: client(), runtime: Arc::new(Own::new()), folder }
+        Self {
+            dev: None,
+            base: base.to_owned(),
+            config,
+            http: client(),
+            runtime: Arc::new(Own::new()),
+            folder,
+        }
     }
 
     /// What runs.
@@ -175,12 +184,18 @@ pub struct Sql {
 
 impl Sql {
     /// Rows.
-    pub fn query(&self, text: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    pub fn query(
+        &self,
+        text: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
         self.runtime.wait(self.client.query(text, values))
     }
     /// One row.
     pub fn row(&self, text: &str, values: &[&(dyn ToSql + Sync)]) -> Row {
-        self.runtime.wait(self.client.query_one(text, values)).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+        self.runtime
+            .wait(self.client.query_one(text, values))
+            .unwrap_or_else(|error| panic!("{text}: {error:?}"))
     }
     /// How many rows it changed.
     pub fn execute(&self, text: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, tokio_postgres::Error> {

@@ -23,8 +23,8 @@ use subtle::ConstantTimeEq;
 use tower::ServiceExt;
 
 pub use crate::around::ClientIp;
-pub use crate::limits::{Limit, Limits};
 pub use crate::functions::Refused;
+pub use crate::limits::{Limit, Limits};
 
 /// For requests of our own: to object storage and to providers of logins.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -150,7 +150,9 @@ async fn deployment(db: &Database, config: &Config) -> Result<Profile, ServerErr
         }
     }
     profile.and_then(Profile::from_json).ok_or_else(|| {
-        ServerError::Storage("nobody knows yet what it honours: run `backupengine-server check-storage`".to_owned())
+        ServerError::Storage(
+            "nobody knows yet what it honours: run `backupengine-server check-storage`".to_owned(),
+        )
     })
 }
 

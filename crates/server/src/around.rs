@@ -69,7 +69,9 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
         }
     };
     let (status, took) = (response.status().as_u16(), since.elapsed());
-    span.in_scope(|| tracing::info!(status, ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "answered"));
+    span.in_scope(|| {
+        tracing::info!(status, ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "answered")
+    });
     app.metrics.call(op, status, took);
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -10,7 +10,12 @@ use std::path::PathBuf;
 ///
 /// Without a command it serves, with settings from the environment; API.md beside the source lists them.
 #[derive(Debug, Parser)]
-#[command(name = "backupengine-server", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "backupengine-server",
+    version,
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -132,7 +132,8 @@ fn is_local(config: &tokio_postgres::Config) -> bool {
 
 /// Reads an address. Whatever it says or leaves out about TLS, nothing weaker than verify-full comes of it.
 fn parse(setting: &str, url: &Secret) -> Result<tokio_postgres::Config, ServerError> {
-    let problem = |problem: &str| ServerError::Setting { setting: setting.to_owned(), problem: problem.to_owned() };
+    let problem =
+        |problem: &str| ServerError::Setting { setting: setting.to_owned(), problem: problem.to_owned() };
     let (address, query) = url.expose().split_once('?').unwrap_or((url.expose(), ""));
     let weaker = "sslmode has to be verify-full: anything weaker believes whoever answers. For a private authority \
                   name its certificate in BACKUPENGINE_DATABASE_CA";
@@ -143,7 +144,9 @@ fn parse(setting: &str, url: &Secret) -> Result<tokio_postgres::Config, ServerEr
             ("sslmode", _) => return Err(problem(weaker)),
             ("channel_binding", _) => return Err(problem("channel_binding has to be require")),
             ("hostaddr" | "sslnegotiation" | "sslrootcert", _) => {
-                return Err(problem("hostaddr, sslnegotiation and sslrootcert are not taken here; the authority is BACKUPENGINE_DATABASE_CA"));
+                return Err(problem(
+                    "hostaddr, sslnegotiation and sslrootcert are not taken here; the authority is BACKUPENGINE_DATABASE_CA",
+                ));
             }
             _ => kept.push(pair),
         }
@@ -151,7 +154,9 @@ fn parse(setting: &str, url: &Secret) -> Result<tokio_postgres::Config, ServerEr
     let text = if kept.is_empty() { address.to_owned() } else { format!("{address}?{}", kept.join("&")) };
     let text = Secret::new(text);
     if !text.expose().starts_with("postgres://") && !text.expose().starts_with("postgresql://") {
-        return Err(problem("it has to be an address of the form postgres://role:password@host:port/database"));
+        return Err(problem(
+            "it has to be an address of the form postgres://role:password@host:port/database",
+        ));
     }
     // What the reader says could quote the password.
     let mut config: tokio_postgres::Config =

@@ -76,7 +76,11 @@ impl Limits {
         self.count(&self.by_device, key)
     }
 
-    fn count<K: Hash + Eq + Clone>(&self, limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), Duration> {
+    fn count<K: Hash + Eq + Clone>(
+        &self,
+        limiter: &DefaultKeyedRateLimiter<K>,
+        key: &K,
+    ) -> Result<(), Duration> {
         if !self.on {
             return Ok(());
         }

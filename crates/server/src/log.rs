@@ -14,7 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub const SETTING: &str = "BACKUPENGINE_LOG";
 
 /// Crates that see signed addresses and headers even in what they warn of.
-const SILENT: &[&str] = &["hyper", "hyper_util", "reqwest", "h2", "s3s", "s3s_fs", "tokio_postgres", "rustls"];
+const SILENT: &[&str] =
+    &["hyper", "hyper_util", "reqwest", "h2", "s3s", "s3s_fs", "tokio_postgres", "rustls"];
 
 /// Starts logging at a level (`error`, `warn`, `info`, `debug`, `trace`), or at `usual` where none is said.
 ///
@@ -59,7 +60,9 @@ mod tests {
         for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
             let filter = filter(level);
             assert!(filter.would_enable("backupengine_server::functions", &level), "{level}");
-            for name in ["hyper::proto", "reqwest::connect", "s3s::ops", "tokio_postgres::query", "s3s_fs::s3"] {
+            for name in
+                ["hyper::proto", "reqwest::connect", "s3s::ops", "tokio_postgres::query", "s3s_fs::s3"]
+            {
                 assert!(!filter.would_enable(name, &Level::ERROR), "{name} at {level}");
             }
             assert!(!filter.would_enable("anything_else", &Level::WARN), "{level}");

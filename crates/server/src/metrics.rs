@@ -29,7 +29,8 @@ impl Metrics {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = calls.entry(op).or_default();
         *calls.by_status.entry(status).or_default() += 1;
-        let bucket = BOUNDS.iter().position(|&bound| took <= Duration::from_millis(bound)).unwrap_or(BOUNDS.len());
+        let bucket =
+            BOUNDS.iter().position(|&bound| took <= Duration::from_millis(bound)).unwrap_or(BOUNDS.len());
         calls.buckets[bucket] += 1;
         calls.total += took;
     }
@@ -53,14 +54,21 @@ impl Metrics {
             let mut sum = 0;
             for (at, count) in calls.buckets.iter().enumerate() {
                 sum += count;
-                let bound = BOUNDS.get(at).map_or("+Inf".to_owned(), |ms| Duration::from_millis(*ms).as_secs_f64().to_string());
-                let _ = writeln!(text, "backupengine_call_seconds_bucket{{op=\"{op}\",le=\"{bound}\"}} {sum}");
+                let bound = BOUNDS
+                    .get(at)
+                    .map_or("+Inf".to_owned(), |ms| Duration::from_millis(*ms).as_secs_f64().to_string());
+                let _ =
+                    writeln!(text, "backupengine_call_seconds_bucket{{op=\"{op}\",le=\"{bound}\"}} {sum}");
             }
-            let _ = writeln!(text, "backupengine_call_seconds_sum{{op=\"{op}\"}} {}", calls.total.as_secs_f64());
+            let _ =
+                writeln!(text, "backupengine_call_seconds_sum{{op=\"{op}\"}} {}", calls.total.as_secs_f64());
             let _ = writeln!(text, "backupengine_call_seconds_count{{op=\"{op}\"}} {sum}");
         }
         let grants = self.grants.load(Ordering::Relaxed);
-        let _ = write!(text, "# TYPE backupengine_grants_signed_total counter\nbackupengine_grants_signed_total {grants}\n");
+        let _ = write!(
+            text,
+            "# TYPE backupengine_grants_signed_total counter\nbackupengine_grants_signed_total {grants}\n"
+        );
         text
     }
 }

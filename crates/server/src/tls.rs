@@ -12,8 +12,9 @@ use std::sync::Arc;
 pub(crate) fn server(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, ServerError> {
     let chain = certificates("BACKUPENGINE_TLS_CERT", chain)?;
     // What the reader says of a key is not repeated.
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|_| problem("BACKUPENGINE_TLS_KEY", format!("{} holds no private key in PEM", key.display())))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|_| {
+        problem("BACKUPENGINE_TLS_KEY", format!("{} holds no private key in PEM", key.display()))
+    })?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|cause| problem("TLS", cause.to_string()))?

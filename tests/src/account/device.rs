@@ -3,6 +3,7 @@ use super::{Server, Session};
 use backupengine_api::signature::{self, Headers, Message, Params};
 use backupengine_api::{ApiError, OPERATIONS_PATH, Operation};
 use backupengine_model::DeviceId;
+use backupengine_seal::{DeviceKey, SealKey};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,14 +12,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Clone)]
 pub struct DeviceKeys {
     sign: SigningKey,
-    /// X25519 public half: what the control plane sees of it.
-    pub seal_public: [u8; 32],
+    seed: u8,
 }
 
 impl DeviceKeys {
     /// The same byte gives the same keys.
     pub fn from_seed(seed: u8) -> Self {
-        Self { sign: SigningKey::from_bytes(&[seed; 32]), seal_public: [seed ^ 0x55; 32] }
+        Self { sign: SigningKey::from_bytes(&[seed; 32]), seed }
+    }
+    /// For signing root records and certificates.
+    pub fn device_key(&self) -> DeviceKey {
+        DeviceKey::from_seed([self.seed; 32])
+    }
+    /// For opening what was sealed to it.
+    pub fn seal_key(&self) -> SealKey {
+        SealKey::from_seed([self.seed ^ 0x55; 32])
+    }
+    /// X25519 public half.
+    pub fn seal_public(&self) -> [u8; 32] {
+        self.seal_key().public()
     }
     /// Ed25519 public half.
     pub fn sign_public(&self) -> [u8; 32] {
@@ -82,7 +94,7 @@ impl<'s> Device<'s> {
     pub fn enroll(&self) -> Value {
         let body = json!({
             "sign_public": base64(&self.keys.sign_public()),
-            "seal_public": base64(&self.keys.seal_public),
+            "seal_public": base64(&self.keys.seal_public()),
             "device": self.keys.device().to_string(),
             "region": "eu",
             "idem": idem(),
@@ -175,7 +187,8 @@ impl<'s> Device<'s> {
         self.server.wait(async {
             let answer = sent.send().await.unwrap();
             let headers = answer.headers().iter();
-            let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("").to_owned()));
+            let headers =
+                headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("").to_owned()));
             let (status, headers) = (answer.status().as_u16(), headers.collect());
             Answer { status, headers, body: answer.json().await.unwrap_or_default() }
         })
@@ -186,8 +199,10 @@ impl Answer {
     /// The code; panics where the call was answered, or where code and status disagree.
     pub fn refusal(&self, op: &str) -> String {
         assert_ne!(self.status, 200, "{op} was to be refused");
-        let error: ApiError = serde_json::from_value(self.body.clone()).unwrap_or_else(|_| panic!("{op}: {}", self.status));
-        let code = backupengine_api::Code::parse(&error.code).unwrap_or_else(|| panic!("{op}: {}", error.code));
+        let error: ApiError =
+            serde_json::from_value(self.body.clone()).unwrap_or_else(|_| panic!("{op}: {}", self.status));
+        let code =
+            backupengine_api::Code::parse(&error.code).unwrap_or_else(|| panic!("{op}: {}", error.code));
         assert_eq!(code.status(), self.status, "{op}: {}", error.code);
         error.code
     }

@@ -38,7 +38,10 @@ pub(super) fn path() -> PathBuf {
         });
     });
     let new = folder.join("cluster-new");
-    assert!(Command::new("cp").arg("-a").arg(&data).arg(&new).status().unwrap().success(), "copying the template");
+    assert!(
+        Command::new("cp").arg("-a").arg(&data).arg(&new).status().unwrap().success(),
+        "copying the template"
+    );
     std::fs::rename(&new, &path).unwrap();
     path
 }

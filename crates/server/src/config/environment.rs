@@ -112,10 +112,13 @@ impl Environment {
         let file = format!("{name}_FILE");
         let set = |name: &str| self.0.get(name).filter(|text| !text.is_empty());
         match (set(name), set(&file)) {
-            (Some(_), Some(_)) => Err(problem(name, format!("it is set, and so is {file}: which one counts?"))),
+            (Some(_), Some(_)) => {
+                Err(problem(name, format!("it is set, and so is {file}: which one counts?")))
+            }
             (Some(text), None) => Ok(Some(Secret::new(text.clone()))),
             (None, Some(path)) => {
-                let cannot = |cause: std::io::Error| problem(&file, format!("{path} cannot be read: {cause}"));
+                let cannot =
+                    |cause: std::io::Error| problem(&file, format!("{path} cannot be read: {cause}"));
                 let text = Secret::new(std::fs::read_to_string(path).map_err(cannot)?);
                 let trimmed = text.expose().trim_end_matches(['\r', '\n']);
                 if trimmed.is_empty() {
@@ -137,8 +140,12 @@ impl Environment {
         let public_url = self.public_url()?;
         let region = self.region()?;
         let certificate = "there is no serving without TLS but with --dev: name the certificate chain (PEM)";
-        let chain = self.path("BACKUPENGINE_TLS_CERT").ok_or_else(|| problem("BACKUPENGINE_TLS_CERT", certificate))?;
-        let key = self.path("BACKUPENGINE_TLS_KEY").ok_or_else(|| problem("BACKUPENGINE_TLS_KEY", "it is not set"))?;
+        let chain = self
+            .path("BACKUPENGINE_TLS_CERT")
+            .ok_or_else(|| problem("BACKUPENGINE_TLS_CERT", certificate))?;
+        let key = self
+            .path("BACKUPENGINE_TLS_KEY")
+            .ok_or_else(|| problem("BACKUPENGINE_TLS_KEY", "it is not set"))?;
         let listen = self.parsed("BACKUPENGINE_LISTEN", "it has to be ADDRESS:PORT")?;
         let totp_key = self.secret("BACKUPENGINE_TOTP_KEY")?;
         let hex = totp_key.expose();
@@ -214,7 +221,11 @@ impl Environment {
         let name = "BACKUPENGINE_PUBLIC_URL";
         let text = self.text(name)?.trim_end_matches('/');
         let url = url::Url::parse(text).map_err(|_| problem(name, "it is no address"))?;
-        if url.scheme() != "https" || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        if url.scheme() != "https"
+            || url.query().is_some()
+            || url.fragment().is_some()
+            || !url.username().is_empty()
+        {
             return Err(problem(name, "it has to be https://HOST, as clients reach this server"));
         }
         // Signatures cover this very text.
@@ -232,7 +243,10 @@ impl Environment {
         for pair in text.split(',') {
             let (region, url) = pair.trim().split_once('=').unwrap_or_default();
             if !REGIONS.contains(&region) || !url.starts_with("https://") {
-                return Err(problem(name, "it has to be REGION=https://HOST, several with commas between them"));
+                return Err(problem(
+                    name,
+                    "it has to be REGION=https://HOST, several with commas between them",
+                ));
             }
             regions.insert(region.to_owned(), url.trim_end_matches('/').to_owned());
         }
@@ -251,7 +265,9 @@ impl Environment {
                 (Some(issuer), _) if issuer.starts_with("https://") => issuer.to_owned(),
                 (Some(_), _) => return Err(problem(&name("ISSUER"), "it has to begin with https://")),
                 (None, Some(usual)) => (*usual).to_owned(),
-                (None, None) => return Err(problem(&name("ISSUER"), "it is not set: every tenant has its own")),
+                (None, None) => {
+                    return Err(problem(&name("ISSUER"), "it is not set: every tenant has its own"));
+                }
             };
             let client_secret = self.secret(&name("CLIENT_SECRET"))?;
             let (name, client_id) = ((*provider).to_owned(), client_id.to_owned());

@@ -83,7 +83,10 @@ fn each_of_these_is_refused_by_its_name_and_without_its_value() {
         ("BACKUPENGINE_LISTEN_FILE", Some("hunter2")),
     ] {
         let text = read(&[(name, value)]).map(drop).expect_err(name);
-        assert!(text.starts_with(&format!("{name}: ")) && !text.contains("hunter2"), "{name}={value:?}: {text}");
+        assert!(
+            text.starts_with(&format!("{name}: ")) && !text.contains("hunter2"),
+            "{name}={value:?}: {text}"
+        );
     }
     let azure = [("BACKUPENGINE_AZURE_CLIENT_ID", Some("id"))];
     assert!(read(&azure).unwrap_err().contains("AZURE_ISSUER"));

@@ -173,6 +173,7 @@ fn initdb(
     let mut file = tempfile::NamedTempFile::new().map_err(io("making a file for a password"))?;
     file.write_all(password.expose().as_bytes()).map_err(io("writing a file for a password"))?;
     owner.give(file.path())?;
+    owner.check_reach(file.path())?;
     let mut command = owner.command(&programs.path("initdb"));
     command.arg("--pgdata").arg(folder).arg("--pwfile").arg(file.path());
     command.args(["--username", ADMIN, "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-locale"]);
@@ -281,7 +282,8 @@ fn end_stray(programs: &Programs, owner: &Owner, folder: &Path) -> Result<(), Se
     if works_in(pid, folder) {
         tracing::warn!("a PostgreSQL of this folder is still running: stopping it first");
         let mut command = owner.command(&programs.path("pg_ctl"));
-        let output = command.arg("stop").arg("-D").arg(folder).args(["-m", "fast", "-w", "-t", "30"]).output();
+        let output =
+            command.arg("stop").arg("-D").arg(folder).args(["-m", "fast", "-w", "-t", "30"]).output();
         let output = output.map_err(io("running pg_ctl"))?;
         if !output.status.success() && file.exists() {
             let said = String::from_utf8_lossy(&output.stderr);

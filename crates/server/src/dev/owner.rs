@@ -22,7 +22,9 @@ impl Owner {
         let service = ["postgres", "nobody"].iter().find_map(|name| lookup(&text, name));
         let none = "PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as: \
                     start the server as an ordinary user";
-        service.map(|service| Self { service: Some(service) }).ok_or_else(|| ServerError::Postgres(none.into()))
+        service
+            .map(|service| Self { service: Some(service) })
+            .ok_or_else(|| ServerError::Postgres(none.into()))
     }
 
     /// Mode of a folder that this user must be able to go through.
@@ -53,7 +55,8 @@ impl Owner {
     /// Gives one file or folder to this user.
     pub(super) fn give(&self, path: &Path) -> Result<(), ServerError> {
         let Some((_, uid, gid)) = &self.service else { return Ok(()) };
-        std::os::unix::fs::chown(path, Some(*uid), Some(*gid)).map_err(io(format!("giving away {}", path.display())))
+        std::os::unix::fs::chown(path, Some(*uid), Some(*gid))
+            .map_err(io(format!("giving away {}", path.display())))
     }
 
     /// A program as this user, without our environment.

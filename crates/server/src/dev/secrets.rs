@@ -46,7 +46,8 @@ impl Secrets {
         }
         let mut secrets = Self::make()?;
         if let Some(template) = copied {
-            let none = || ServerError::Other(format!("{} is no template: it holds no {NAME}", template.display()));
+            let none =
+                || ServerError::Other(format!("{} is no template: it holds no {NAME}", template.display()));
             secrets.passwords = Self::load(template)?.ok_or_else(none)?.passwords;
         }
         secrets.store(folder)?;
@@ -69,8 +70,9 @@ impl Secrets {
         }
         let text = std::fs::read_to_string(&path).map_err(io(format!("reading {}", path.display())))?;
         // What the reader of JSON says could quote a secret.
-        let file: File = serde_json::from_str(&text)
-            .map_err(|_| ServerError::Other(format!("{} does not read: restore it from a copy", path.display())))?;
+        let file: File = serde_json::from_str(&text).map_err(|_| {
+            ServerError::Other(format!("{} does not read: restore it from a copy", path.display()))
+        })?;
         Ok(Some(Self {
             jwt_key: Secret::new(file.jwt_key),
             totp_key: Secret::new(file.totp_key),
