@@ -132,6 +132,21 @@ create function test.opened(who text) returns jsonb language sql as $$
   select test.call(who, 'session-open', jsonb_build_object('vault', test.vault(1), 'kind', 'push', 'idem', 'same')) -> 'session' $$;
 select isnt(test.opened('owner'), test.opened('writer'), 'another device''s word is another word');
 
+-- What belongs to one device, or to one vault, is of no use to others.
+select is((select test.code('bob', 'device-enroll', jsonb_build_object('sign_public', test.b64(sign), 'seal_public', test.b64(seal),
+    'device', encode(device, 'hex'), 'region', 'eu', 'idem', 'x'), jsonb_build_object('device_key', encode(sha256(sign), 'hex')))
+  from test.actor where name = 'owner'), 'already_exists', 'a key is one user''s');
+create table test.lease as select test.call('reader', 'mount', '{"snapshots": 0}') -> 'lease' ->> 'id' as id;
+create function test.renew(who text, vault integer) returns text language sql as $$
+  select test.code(who, 'urls', jsonb_build_object('vault', test.vault(vault), 'want', '[]'::jsonb, 'lease', id)) from test.lease $$;
+select is(test.renew('reader', 1), 'ok', 'a lease is renewed by its device');
+select matches(test.renew('owner', 1), '^42501 ', 'not by another: a policy says so');
+do $$ begin
+  perform test.call('owner', 'vault-create', jsonb_build_object('vault', test.vault(8), 'root_public', test.b64(sha256('h')),
+    'certificate', test.b64('c'), 'idem', 'v8'));
+end $$;
+select is(test.renew('reader', 8), 'not_found', 'nor for another vault');
+
 -- The audit.
 create function test.entries() returns bigint language sql as $$ select count(*) from app.audit $$;
 create table test.count as select test.entries() as n;
