@@ -101,16 +101,19 @@ impl Run {
         grants::put(&self.http, grant, body.to_vec()).await
     }
 
-    /// A PUT to a new name with these headers signed and, in the second map, sent.
-    async fn try_put(
+    /// A PUT to a new name with these headers signed and, in the second list, sent: whether anything lies there then.
+    /// A store may refuse and keep what it refused.
+    async fn stores(
         &self,
         signed: &[(&str, &str)],
         sent: &[(&str, &str)],
         body: &[u8],
-    ) -> Result<StatusCode, ServerError> {
-        let mut grant = self.grants.put_with(&name()?, Some(BODY.len() as u64), headers(signed));
+    ) -> Result<bool, ServerError> {
+        let name = name()?;
+        let mut grant = self.grants.put_with(&name, Some(BODY.len() as u64), headers(signed));
         grant.headers = headers(sent);
-        self.send(&grant, body).await
+        let taken = self.send(&grant, body).await?.is_success();
+        Ok(taken || self.grants.size(&self.http, &name).await?.is_some())
     }
 
     /// That the key pair works at all, and what a grant without anything signed would be worth.
@@ -130,10 +133,10 @@ impl Run {
     }
 
     async fn length(&mut self) -> Result<(), ServerError> {
-        let kept = self.try_put(&[], &[], BODY).await?.is_success();
-        let longer = self.try_put(&[], &[], &[BODY, b"more"].concat()).await?;
-        let shorter = self.try_put(&[], &[], &BODY[1..]).await?;
-        if !kept || longer.is_success() || shorter.is_success() {
+        let kept = self.stores(&[], &[], BODY).await?;
+        let longer = self.stores(&[], &[], &[BODY, b"more"].concat()).await?;
+        let shorter = self.stores(&[], &[], &BODY[1..]).await?;
+        if !kept || longer || shorter {
             return Err(ServerError::Storage(
                 "the store takes a body of another length than the one that was signed: use another store"
                     .to_owned(),
@@ -146,12 +149,12 @@ impl Run {
     /// Whether a signed sum is verified: kept, other bytes, the header left out, the header changed with the bytes.
     async fn signed_sum(&mut self, header: &str, right: &str, other: &str) -> Result<bool, ServerError> {
         let signed = [(header, right)];
-        let kept = self.try_put(&signed, &signed, BODY).await?.is_success();
-        let bytes = self.try_put(&signed, &signed, OTHER).await?.is_success();
-        let left_out = self.try_put(&signed, &[], OTHER).await?.is_success();
-        let changed = self.try_put(&signed, &[(header, other)], OTHER).await?.is_success();
+        let kept = self.stores(&signed, &signed, BODY).await?;
+        let bytes = self.stores(&signed, &signed, OTHER).await?;
+        let left_out = self.stores(&signed, &[], OTHER).await?;
+        let changed = self.stores(&signed, &[(header, other)], OTHER).await?;
         let wrong = [(header, other)];
-        let wrong = self.try_put(&wrong, &wrong, BODY).await?.is_success();
+        let wrong = self.stores(&wrong, &wrong, BODY).await?;
         let holds = kept && !bytes && !left_out && !changed && !wrong;
         let otherwise = if kept { "other bytes pass" } else { "it is refused even when it is right" };
         self.note(&format!("a signed {header} holds"), holds, otherwise);
@@ -245,10 +248,12 @@ impl Run {
         let grants = self.grants.clone().with_profile(profile);
         let sum = sum(BODY);
         let announced = Announced { length: BODY.len() as u64, sha256: &sum, md5: Some(BODY_MD5) };
-        let grant = grants.put(&name()?, &announced);
+        let name = name()?;
+        let grant = grants.put(&name, &announced);
         let grant = grant.ok_or_else(|| ServerError::Storage("no grant could be made".to_owned()))?;
-        let (other, right) = (self.send(&grant, OTHER).await?, self.send(&grant, BODY).await?);
-        if other.is_success() || !right.is_success() {
+        let refused = !self.send(&grant, OTHER).await?.is_success()
+            && self.grants.size(&self.http, &name).await?.is_none();
+        if !refused || !self.send(&grant, BODY).await?.is_success() {
             return Err(ServerError::Storage(
                 "what the store honours one by one it does not honour together".to_owned(),
             ));

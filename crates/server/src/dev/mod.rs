@@ -3,6 +3,7 @@
 //!
 //! May not listen on anything but loopback, or share its data folder with a second server. Nothing of it runs on
 //! when the server has ended, not even after a kill. Tested in `tests/server`.
+mod checked;
 mod cluster;
 mod find;
 mod objects;
@@ -10,9 +11,9 @@ mod owner;
 mod secrets;
 
 use crate::ServerError;
-use crate::db;
 use crate::app::{App, Running};
 use crate::config::{Auth, Config, Profile, Secret, Storage};
+use crate::db;
 use crate::migrate::migrate;
 use crate::serve::Serving;
 use backupengine_api::Directory;
@@ -222,7 +223,12 @@ pub fn template_key() -> Result<String, ServerError> {
     Ok(format!("{}-{}", find::find(None)?.major, &crate::migrate::fingerprint()[..16]))
 }
 
-async fn cluster(data: &Path, dev: &DevConfig, secrets: &Secrets, bucket: &str) -> Result<Cluster, ServerError> {
+async fn cluster(
+    data: &Path,
+    dev: &DevConfig,
+    secrets: &Secrets,
+    bucket: &str,
+) -> Result<Cluster, ServerError> {
     let template = dev.template.as_deref();
     let cluster = Cluster::start(data, template, &secrets.passwords.admin, dev.durable).await?;
     let client = fill(&cluster, secrets).await?;
@@ -234,10 +240,8 @@ async fn cluster(data: &Path, dev: &DevConfig, secrets: &Secrets, bucket: &str) 
 async fn fill(cluster: &Cluster, secrets: &Secrets) -> Result<tokio_postgres::Client, ServerError> {
     let mut client = cluster.admin(&secrets.passwords.admin).await?;
     migrate(&mut client).await?;
-    let roles = [
-        ("backupengine_front", &secrets.passwords.front),
-        ("backupengine_auth", &secrets.passwords.auth),
-    ];
+    let roles =
+        [("backupengine_front", &secrets.passwords.front), ("backupengine_auth", &secrets.passwords.auth)];
     for (role, password) in roles {
         let without = "select 1 from pg_authid where rolname = $1 and rolpassword is null";
         if client.query_opt(without, &[&role]).await?.is_some() {
@@ -274,7 +278,11 @@ fn prepare(data: &Path) -> Result<PathBuf, ServerError> {
 
 fn lock(data: &Path) -> Result<File, ServerError> {
     let path = data.join("lock");
-    let file = File::options().create(true).append(true).open(&path).map_err(io(format!("opening {}", path.display())))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(io(format!("opening {}", path.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServerError::Other(format!(

@@ -1,5 +1,5 @@
-//! An S3-compatible store on loopback in this process, for development: its If-None-Match is racy, it has neither
-//! versions nor locks.
+//! An S3-compatible store on loopback in this process, for development: it has neither versions nor locks.
+use super::checked::Checked;
 use super::io;
 use crate::ServerError;
 use crate::config::Secret;
@@ -16,7 +16,7 @@ pub(super) async fn start(root: &Path, bucket: &str, secret: &Secret) -> Result<
     std::fs::create_dir_all(root.join(bucket)).map_err(io(format!("making {}", root.display())))?;
     let files = s3s_fs::FileSystem::new(root)
         .map_err(|cause| ServerError::Storage(format!("{} cannot be served: {cause:?}", root.display())))?;
-    let mut builder = S3ServiceBuilder::new(files);
+    let mut builder = S3ServiceBuilder::new(Checked::new(files));
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret.expose()));
     let service = builder.build();
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io("listening for the store of --dev"))?;

@@ -104,7 +104,11 @@ async fn root_public(
     prefix: &str,
     left_out: &mut Vec<String>,
 ) -> Result<String, ServerError> {
-    let stored = grants.tail(http, &format!("{prefix}v/root"), NO_KEY.len()).await?;
+    let name = format!("{prefix}v/root");
+    let stored = match grants.size(http, &name).await? {
+        Some(32) => grants.tail(http, &name, 32, NO_KEY.len()).await?,
+        _ => None,
+    };
     let key = stored.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     if key.is_none() {
         left_out.push("v/root: not stored; no new device can approve itself by the recovery code".to_owned());
@@ -129,7 +133,7 @@ async fn tails(
             let (grants, http, key) = (Arc::clone(&grants), http.clone(), format!("{prefix}{}", one.key));
             let length = if one.key.starts_with("r/") { plain::TRAILER_LEN } else { ENVELOPE_MAX };
             running.spawn(async move {
-                let bytes = grants.tail(&http, &key, length).await;
+                let bytes = grants.tail(&http, &key, one.size, length).await;
                 bytes.map(|bytes| (one, bytes))
             });
         }
