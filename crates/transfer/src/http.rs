@@ -13,8 +13,13 @@ use url::{Host, Url};
 
 /// How long a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long data that was sent may stay without any acknowledgement.
+#[cfg(target_os = "linux")]
+const STALLED: Duration = Duration::from_secs(30);
 /// Largest answer of the control plane that is read, in bytes.
 const ANSWER_MAX: usize = 64 << 20;
+/// Characters of a refusal that a person is shown at most.
+const REFUSAL_MAX: usize = 1000;
 
 /// The client of this process: connections are kept and shared.
 pub(crate) fn client() -> Result<Client, TransferError> {
@@ -25,8 +30,11 @@ pub(crate) fn client() -> Result<Client, TransferError> {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .user_agent(concat!("backupengine/", env!("CARGO_PKG_VERSION")));
+            .tcp_nodelay(true);
+        // What a peer does not take for this long is lost: a PUT of many megabytes does not hang on a dead line.
+        #[cfg(target_os = "linux")]
+        let builder = builder.tcp_user_timeout(STALLED);
+        let builder = builder.user_agent(concat!("backupengine/", env!("CARGO_PKG_VERSION")));
         builder.build().map_err(|error| format!("no HTTP client: {error}"))
     });
     built.clone().map_err(TransferError::System)
@@ -146,8 +154,18 @@ async fn exchange(request: RequestBuilder) -> Result<(HeaderMap, Bytes), Failed>
     Err(Failed::Refused(refusal(status.as_u16(), &body), Box::new(headers)))
 }
 
-/// Whatever shape the refusal has.
+/// Whatever shape the refusal has, fit for a terminal.
 fn refusal(status: u16, body: &[u8]) -> Refusal {
+    let Refusal { status, code, message, hint } = read_refusal(status, body);
+    Refusal { status, code: plain(&code), message: plain(&message), hint: hint.as_deref().map(plain) }
+}
+
+/// One line of some length without control characters.
+fn plain(text: &str) -> String {
+    text.chars().take(REFUSAL_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn read_refusal(status: u16, body: &[u8]) -> Refusal {
     if let Ok(ApiError { code, message, hint, .. }) = serde_json::from_slice(body)
         && !message.is_empty()
     {

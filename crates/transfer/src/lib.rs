@@ -23,6 +23,8 @@ mod identity;
 mod keeper;
 mod presigned;
 mod runtime;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub use account::{Account, AccountConfig};

@@ -119,33 +119,48 @@ impl Core {
                 }
                 batch.into_iter().collect()
             };
-            let asked = Instant::now();
-            let want = plan(&batch, self.book.looks_ahead);
-            let request = WantUrls { vault: self.vault, want, lease: Some(self.book.lease.clone()) };
-            let answer = self.account.ask::<op::Urls>(&request).await.map_err(store_error);
-            let mut state = self.book.lock();
-            let mut verdicts = HashMap::new();
-            if let Ok(urls) = &answer {
-                // Counted from before the call: a grant never lives longer than is believed here.
-                let life = Duration::from_secs(urls.grant_seconds.into()).saturating_sub(asked.elapsed());
-                for found in &urls.grants {
-                    state.note(found, life);
-                    if let Some(key) = key_of(found) {
-                        verdicts.insert(key, verdict(key, found));
-                    }
-                }
-            }
-            for key in batch {
-                let found = match &answer {
-                    Ok(_) => verdicts.remove(&key).unwrap_or_else(|| Err(not_there(key))),
-                    Err(error) => Err(error.clone().about(key)),
-                };
-                for waiting in state.waiting.remove(&key).into_iter().flatten() {
-                    // Whoever does not wait any more needs no answer.
-                    drop(waiting.send(found.clone()));
+            if !self.ask_for(&batch).await {
+                // To a writer one blob that it may not read is a reason to refuse the whole call.
+                for key in batch {
+                    self.ask_for(&[key]).await;
                 }
             }
         }
+    }
+
+    /// One call, and its answer to all who wait; false where it is to be asked for one by one.
+    async fn ask_for(&self, batch: &[BlobKey]) -> bool {
+        let asked = Instant::now();
+        let want = plan(batch, self.book.looks_ahead);
+        let request = WantUrls { vault: self.vault, want, lease: Some(self.book.lease.clone()) };
+        let answer = self.account.ask::<op::Urls>(&request).await.map_err(store_error);
+        let denied = matches!(&answer, Err(error) if error.kind == ErrorKind::Denied);
+        if denied && batch.len() > 1 && !self.book.looks_ahead {
+            return false;
+        }
+        let mut state = self.book.lock();
+        let mut verdicts = HashMap::new();
+        if let Ok(urls) = &answer {
+            // Counted from before the call: a grant never lives longer than is believed here.
+            let life = Duration::from_secs(urls.grant_seconds.into()).saturating_sub(asked.elapsed());
+            for found in &urls.grants {
+                state.note(found, life);
+                if let Some(key) = key_of(found) {
+                    verdicts.insert(key, verdict(key, found));
+                }
+            }
+        }
+        for &key in batch {
+            let found = match &answer {
+                Ok(_) => verdicts.remove(&key).unwrap_or_else(|| Err(not_there(key))),
+                Err(error) => Err(error.clone().about(key)),
+            };
+            for waiting in state.waiting.remove(&key).into_iter().flatten() {
+                // Whoever does not wait any more needs no answer.
+                drop(waiting.send(found.clone()));
+            }
+        }
+        true
     }
 }
 

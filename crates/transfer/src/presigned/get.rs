@@ -2,7 +2,7 @@
 //!
 //! What always holds: what comes back has exactly the length that storage announced and the range asked for; a body
 //! that is shorter, longer or of another place is an error, never bytes. Tested in `tests/server`.
-use super::Core;
+use super::{Core, address};
 use crate::backoff::pause;
 use backupengine_api::Grant;
 use backupengine_store::{BlobKey, ErrorKind, Got, Range, StoreError};
@@ -59,7 +59,7 @@ impl Core {
     }
 
     async fn get_once(&self, key: BlobKey, range: Range, grant: &Grant) -> Result<Got, Ended> {
-        let mut request = self.http.get(&grant.0);
+        let mut request = self.http.get(address(grant).map_err(Ended::Final)?);
         match range {
             Range::Whole => {}
             Range::At { offset, len } => {

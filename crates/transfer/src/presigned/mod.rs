@@ -12,13 +12,13 @@ mod ledger;
 mod ports;
 mod put;
 
-use crate::http::client;
+use crate::http::{client, may_speak};
 use crate::runtime::{handle, wait};
 use crate::{Account, TransferError};
 use answers::Answers;
-use backupengine_api::{MountVault, MountedVault, op};
+use backupengine_api::{Grant, MountVault, MountedVault, op};
 use backupengine_model::VaultId;
-use backupengine_store::{BlobKey, EnvelopeId, SpoolFolder, StoreError};
+use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, SpoolFolder, StoreError};
 use book::Book;
 use put::Announcements;
 use reqwest::Client;
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use url::Url;
 
 /// Records of snapshots that the opening call brings at most.
 const SNAPSHOTS: u32 = 1000;
@@ -142,12 +143,20 @@ impl PresignedStore {
     ) -> Result<(), TransferError> {
         let (core, kind, sealed) = (Arc::clone(&self.core), kind.to_owned(), sealed.to_vec());
         wait(async move {
-            core.put_envelope(id, epoch, kind, sealed).await.map_err(|error| TransferError::Storage {
+            core.put_envelope(id, epoch, kind, sealed, true).await.map_err(|error| TransferError::Storage {
                 what: BlobKey::Envelope(id).to_string(),
                 source: Box::new(error),
             })
         })
     }
+}
+
+/// A grant's address, where it may be spoken to: who signs grants does not say that TLS may be left out.
+fn address(grant: &Grant) -> Result<Url, StoreError> {
+    let bad = |why: &str| StoreError::new(ErrorKind::Denied, format!("the grant is not used: {why}"));
+    let url = Url::parse(&grant.0).map_err(|_| bad("it is no address"))?;
+    may_speak(&url).map_err(bad)?;
+    Ok(url)
 }
 
 /// The call that opens.
@@ -164,7 +173,6 @@ async fn mount(
 fn store_error(error: TransferError) -> StoreError {
     use backupengine_api::Code;
     use backupengine_model::ledger::RuleBroken;
-    use backupengine_store::ErrorKind;
     let code = match &error {
         TransferError::Refused(refusal) => refusal.known(),
         _ => None,

@@ -4,7 +4,7 @@
 //! with the same bytes; a name that is taken is told and not touched. Announcements of three milliseconds become one
 //! call of at most 256. **Where it is tested.** `tests/stores`, `tests/server`.
 use super::get::{timed_out, unreachable};
-use super::{Core, store_error};
+use super::{Core, address, store_error};
 use crate::backoff::pause;
 use backupengine_api::{Announced, GRANTS_MAX, Opaque, PutEnvelope, PutGrant, WantPuts, op};
 use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, Finished, Spool, StoreError};
@@ -44,8 +44,8 @@ impl Announcements {
 enum Ask {
     /// A pack or root of a session.
     Blob(u32, Announced),
-    /// A key envelope.
-    Envelope(PutEnvelope),
+    /// A key envelope; true where it may be there already, if it is the same.
+    Envelope(PutEnvelope, bool),
 }
 
 /// How one try ended.
@@ -67,7 +67,7 @@ impl Core {
         if let BlobKey::Envelope(id) = key {
             // What an envelope is stands in it; the control plane's words for it are for people.
             let sealed = whole(&finished).map_err(|error| error.about(key))?;
-            return self.put_envelope(id, 1, "passphrase".to_owned(), sealed).await;
+            return self.put_envelope(id, 1, "passphrase".to_owned(), sealed, false).await;
         }
         let (kind, session, number) = match key {
             BlobKey::Pack(session, number) => ("pack", session, number),
@@ -87,13 +87,14 @@ impl Core {
         self.put_tried(key, &finished, Ask::Blob(session.0, announced)).await
     }
 
-    /// Row and copy of a key envelope.
+    /// Row and copy of a key envelope; it may be there `again`, if it is the same.
     pub(crate) async fn put_envelope(
         self: &Arc<Self>,
         id: EnvelopeId,
         epoch: u32,
         kind: String,
         sealed: Vec<u8>,
+        again: bool,
     ) -> Result<(), StoreError> {
         let key = BlobKey::Envelope(id);
         let mut spool = self.spools.spool()?;
@@ -111,7 +112,7 @@ impl Core {
             // The same envelope again is the same call.
             idem: digest.iter().chain(&id.0).take(32).map(|byte| format!("{byte:02x}")).collect(),
         };
-        let done = self.put_tried(key, &finished, Ask::Envelope(request)).await;
+        let done = self.put_tried(key, &finished, Ask::Envelope(request, again)).await;
         self.answers.forget();
         done
     }
@@ -119,7 +120,9 @@ impl Core {
     async fn put_grant(self: &Arc<Self>, key: BlobKey, ask: &Ask) -> Result<PutGrant, StoreError> {
         let granted = match ask {
             Ask::Blob(session, announced) => self.announce(*session, announced.clone()).await,
-            Ask::Envelope(request) => self.account.ask::<op::EnvelopePut>(request).await.map_err(store_error),
+            Ask::Envelope(request, _) => {
+                self.account.ask::<op::EnvelopePut>(request).await.map_err(store_error)
+            }
         };
         granted.map_err(|error| error.about(key))
     }
@@ -139,8 +142,9 @@ impl Core {
                 Err(ended) => ended,
             };
             match ended {
-                // Our own bytes, whose answer was lost.
-                Ended::Taken if lost => return Ok(()),
+                // A grant is for the announced bytes alone: those are the ones that are there. Either the answer to
+                // our own was lost, or an envelope is put again.
+                Ended::Taken if lost || matches!(ask, Ask::Envelope(_, true)) => return Ok(()),
                 Ended::Taken => {
                     return Err(StoreError::new(ErrorKind::AlreadyExists, "it is stored already").about(key));
                 }
@@ -168,7 +172,8 @@ impl Core {
     async fn put_once(&self, granted: &PutGrant, finished: &Finished) -> Result<(), Ended> {
         let file = finished.open_file().map_err(Ended::Final)?;
         let body = Body::from(tokio::fs::File::from_std(file));
-        let mut request = self.http.put(&granted.url.0).header("content-length", finished.len()).body(body);
+        let url = address(&granted.url).map_err(Ended::Final)?;
+        let mut request = self.http.put(url).header("content-length", finished.len()).body(body);
         for (name, value) in &granted.headers {
             request = request.header(name, value);
         }
@@ -177,11 +182,15 @@ impl Core {
         let status = answer.map_err(|error| Ended::MayPass(unreachable(error)))?.status();
         match status {
             status if status.is_success() => Ok(()),
-            StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => Err(Ended::Taken),
+            StatusCode::PRECONDITION_FAILED => Err(Ended::Taken),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => {
                 Err(Ended::Refused(status.as_u16()))
             }
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            // A conflict: somebody puts the same name this moment, perhaps our own try that was cut off.
+            status
+                if status.is_server_error()
+                    || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT) =>
+            {
                 let message = format!("object storage answered with status {}", status.as_u16());
                 Err(Ended::MayPass(StoreError::new(ErrorKind::Unavailable, message)))
             }
