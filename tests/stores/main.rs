@@ -1,21 +1,31 @@
 //! Guards: every store keeps the same promise.
 //!
-//! One conformance suite over memory, folder and each wrapper; what only a folder can suffer is in `folder`,
-//! what only processes can do to each other in `processes`.
+//! One conformance suite over memory, folder, account and each wrapper; what only a folder can suffer is in `folder`,
+//! what only processes can do to each other in `processes`, what only an account's store does in `account`.
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod account;
 mod folder;
 mod processes;
 mod room;
 
+use backupengine_model::Timestamp;
 use backupengine_store::{FolderStore, MemoryStore, Writable};
-use backupengine_testkit::conformance::{Handles, VAULT};
+use backupengine_testkit::conformance::{ANY, Handles, VAULT};
+use backupengine_testkit::now;
+use std::any::Any;
 use std::sync::Arc;
+
+/// For stores that believe whoever they are told is calling.
+fn anybody(one: Arc<dyn Writable>, two: Arc<dyn Writable>, keep: Box<dyn Any>) -> Handles {
+    let [me, other] = ANY;
+    Handles { one, two, me, other, keep }
+}
 
 fn memory() -> Handles {
     let store = MemoryStore::new(VAULT);
-    Handles { one: Arc::new(store.clone()), two: Arc::new(store), keep: Box::new(()) }
+    anybody(Arc::new(store.clone()), Arc::new(store), Box::new(()))
 }
 
 /// Two stores opened apart, as two processes would.
@@ -24,11 +34,11 @@ fn in_folder() -> Handles {
     let folder = keep.path().join("vault");
     let one = FolderStore::create(&folder, VAULT).unwrap();
     let two = FolderStore::open(&folder).unwrap();
-    Handles { one: Arc::new(one), two: Arc::new(two), keep: Box::new(keep) }
+    anybody(Arc::new(one), Arc::new(two), Box::new(keep))
 }
 
 fn wrapped<W: Writable + 'static>(inner: Handles, wrap: impl Fn(Arc<dyn Writable>) -> W) -> Handles {
-    Handles { one: Arc::new(wrap(inner.one)), two: Arc::new(wrap(inner.two)), keep: inner.keep }
+    Handles { one: Arc::new(wrap(inner.one)), two: Arc::new(wrap(inner.two)), ..inner }
 }
 
 mod memory_store {
@@ -57,4 +67,18 @@ mod strict {
 mod strict_and_watching {
     use backupengine_testkit::Strict;
     backupengine_testkit::store_suite!(|| super::wrapped(super::in_folder(), Strict::watching));
+}
+
+mod presigned_store {
+    backupengine_testkit::store_suite!(super::account::handles);
+}
+
+/// A store without a clock of its own keeps the time it was given.
+#[test]
+fn the_time_a_session_was_opened_is_kept_as_given() {
+    let given = Timestamp { secs: 1_700_000_000, nanos: 7 };
+    for vault in [memory(), in_folder()] {
+        now(vault.one.open_session(vault.me, given)).unwrap();
+        assert_eq!(now(vault.two.sessions()).unwrap()[0].opened, given);
+    }
 }

@@ -4,7 +4,7 @@
 //! go through `push`, reads through `vault`. Only the passphrase hash is left out unless asked for, because it is
 //! slow on purpose. Used by `tests/protocol`, `tests/limits`, `tests/damage` and `tests/oracle`.
 
-use crate::{FakeClock, Seeded, now};
+use crate::{FakeClock, Seeded, wait};
 use backupengine_model::{SessionNo, VaultId};
 use backupengine_push::{Device, Observer, PushConfig, PushError, PushReport, PushStats, push};
 use backupengine_seal::{
@@ -96,7 +96,7 @@ impl TestVault {
                     .expect("an envelope can be sealed");
             let mut spool = self.store.spool().expect("a spool begins");
             spool.write_all(&envelope).expect("an envelope is written");
-            now(self.store.put(BlobKey::Envelope(EnvelopeId([number; 8])), spool))
+            wait(self.store.put(BlobKey::Envelope(EnvelopeId([number; 8])), spool))
                 .expect("an envelope is put");
         }
     }

@@ -3,19 +3,19 @@
 //! May not look behind the port. Each check gets two handles on one fresh vault, as two processes would have
 //! them; [`store_suite!`](crate::store_suite) makes a test of each check. Checks panic where a promise is broken.
 
-use crate::now;
+use crate::wait;
 use backupengine_model::ledger::{Commit, LABEL_MAX, RuleBroken, SessionState, SnapshotRecord};
 use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp, VaultId};
 use backupengine_store::{BlobKey, BlobKind, EnvelopeId, ErrorKind, Range, StoreError, Writable};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Barrier};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The vault every check runs on.
 pub const VAULT: VaultId = VaultId([0x5e; 16]);
-const ME: DeviceId = DeviceId([1; 16]);
-const OTHER: DeviceId = DeviceId([2; 16]);
-const NOW: Timestamp = Timestamp { secs: 1_700_000_000, nanos: 7 };
+/// The devices of [`Handles`] where any will do.
+pub const ANY: [DeviceId; 2] = [DeviceId([1; 16]), DeviceId([2; 16])];
 
 /// Two handles on one fresh, empty vault with the id [`VAULT`].
 pub struct Handles {
@@ -23,6 +23,10 @@ pub struct Handles {
     pub one: Arc<dyn Writable>,
     /// The other.
     pub two: Arc<dyn Writable>,
+    /// A device that may do everything through both handles.
+    pub me: DeviceId,
+    /// Another one.
+    pub other: DeviceId,
     /// What must live as long as they do.
     pub keep: Box<dyn std::any::Any>,
 }
@@ -52,11 +56,11 @@ fn put(store: &dyn Writable, key: BlobKey, bytes: &[u8]) -> Result<(), StoreErro
     let mut spool = store.spool()?;
     spool.write_all(bytes)?;
     assert_eq!(spool.len(), bytes.len() as u64, "a spool counts what was written");
-    now(store.put(key, spool))
+    wait(store.put(key, spool))
 }
 
 fn whole(store: &dyn Writable, key: BlobKey) -> Vec<u8> {
-    let got = now(store.get(key, Range::Whole)).expect("a blob that was put is readable");
+    let got = wait(store.get(key, Range::Whole)).expect("a blob that was put is readable");
     assert_eq!((got.offset, got.total), (0, got.bytes.len() as u64));
     got.bytes.to_vec()
 }
@@ -66,7 +70,13 @@ fn kind<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> ErrorKind {
 }
 
 fn open(store: &dyn Writable, device: DeviceId) -> SessionNo {
-    now(store.open_session(device, NOW)).expect("a session opens")
+    wait(store.open_session(device, this_moment())).expect("a session opens")
+}
+
+/// A store goes by the time it is given or by its ledger's own clock: the true time satisfies both.
+fn this_moment() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
+    Timestamp { secs: since.as_secs() as i64, nanos: since.subsec_nanos() }
 }
 
 /// Puts a root of 64 bytes and says how it is committed.
@@ -91,13 +101,13 @@ fn root_of(store: &dyn Writable, session: SessionNo, device: DeviceId) -> Commit
 fn snapshot(store: &dyn Writable, device: DeviceId) -> Commit {
     let session = open(store, device);
     let commit = root_of(store, session, device);
-    now(store.commit(device, &commit)).expect("a commit is taken");
+    wait(store.commit(device, &commit)).expect("a commit is taken");
     commit
 }
 
 fn version(store: &dyn Writable) -> u64 {
-    let version = now(store.version()).expect("the version is readable");
-    let list = now(store.snapshots()).expect("the list is readable");
+    let version = wait(store.version()).expect("the version is readable");
+    let list = wait(store.snapshots()).expect("the list is readable");
     assert_eq!(list.version, version);
     version
 }
@@ -105,11 +115,11 @@ fn version(store: &dyn Writable) -> u64 {
 /// Nothing is there, and it is the vault it was made as.
 pub fn a_new_vault_is_empty(vault: &Handles) {
     for store in [&vault.one, &vault.two] {
-        assert_eq!(now(store.vault()).expect("the id is readable"), VAULT);
-        assert!(now(store.snapshots()).expect("the list is readable").snapshots.is_empty());
-        assert!(now(store.sessions()).expect("the sessions are readable").is_empty());
+        assert_eq!(wait(store.vault()).expect("the id is readable"), VAULT);
+        assert!(wait(store.snapshots()).expect("the list is readable").snapshots.is_empty());
+        assert!(wait(store.sessions()).expect("the sessions are readable").is_empty());
         for kind in [BlobKind::Packs, BlobKind::PacksOf(SessionNo(1)), BlobKind::Roots, BlobKind::Envelopes] {
-            assert_eq!(now(store.list(kind)).expect("an empty family lists"), []);
+            assert_eq!(wait(store.list(kind)).expect("an empty family lists"), []);
         }
         assert!(store.grid() >= 1);
     }
@@ -118,7 +128,7 @@ pub fn a_new_vault_is_empty(vault: &Handles) {
 /// Every kind of range gives exactly the bytes it names.
 pub fn blobs_come_back_whole_and_in_parts(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
+    let session = open(store, vault.me);
     let key = BlobKey::Pack(session, 0);
     // Whole cells of the store's grid, and a tail shorter than one.
     let cell = store.grid() * 7;
@@ -135,7 +145,7 @@ pub fn blobs_come_back_whole_and_in_parts(vault: &Handles) {
         (Range::Suffix(cell * 4), 0, total),
         (Range::Suffix(u64::MAX / cell * cell), 0, total),
     ] {
-        let got = now(store.get(key, range)).expect("the range lies inside");
+        let got = wait(store.get(key, range)).expect("the range lies inside");
         assert_eq!((got.offset, got.total), (from, total), "{range:?}");
         assert!(got.bytes[..] == bytes[from as usize..(from + len) as usize], "{range:?} differs");
     }
@@ -144,7 +154,7 @@ pub fn blobs_come_back_whole_and_in_parts(vault: &Handles) {
 /// A range that begins at the end or later, or has no length.
 pub fn ranges_outside_are_refused(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
+    let session = open(store, vault.me);
     let key = BlobKey::Pack(session, 0);
     let grid = store.grid();
     put(store, key, &vec![1; grid as usize]).expect("a pack is put");
@@ -154,17 +164,17 @@ pub fn ranges_outside_are_refused(vault: &Handles) {
         Range::At { offset: 0, len: 0 },
         Range::Suffix(0),
     ] {
-        assert_eq!(kind(now(store.get(key, range))), ErrorKind::BadRange, "{range:?}");
+        assert_eq!(kind(wait(store.get(key, range))), ErrorKind::BadRange, "{range:?}");
     }
 }
 
 /// Absent blobs are named in the error.
 pub fn what_is_not_there_is_not_found(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
+    let session = open(store, vault.me);
     for key in [BlobKey::Pack(session, 3), BlobKey::Root(session), BlobKey::Envelope(EnvelopeId([9; 8]))] {
         for range in [Range::Whole, Range::Suffix(store.grid())] {
-            let error = now(store.get(key, range)).expect_err("nothing is there");
+            let error = wait(store.get(key, range)).expect_err("nothing is there");
             assert_eq!((error.kind, error.key), (ErrorKind::NotFound, Some(key)));
             assert!(error.to_string().contains(&key.to_string()), "{error}");
         }
@@ -174,7 +184,7 @@ pub fn what_is_not_there_is_not_found(vault: &Handles) {
 /// Put never overwrites, whatever the blob and whoever puts.
 pub fn a_name_is_never_taken_twice(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
+    let session = open(store, vault.me);
     let pack = BlobKey::Pack(session, 0);
     let envelope = BlobKey::Envelope(EnvelopeId([1, 2, 3, 4, 5, 6, 7, 8]));
     for (key, second) in [(pack, store), (envelope, &*vault.two), (BlobKey::Root(session), store)] {
@@ -188,47 +198,56 @@ pub fn a_name_is_never_taken_twice(vault: &Handles) {
 /// Exactly one of two threads gets the name, and its bytes are there whole.
 pub fn of_two_racing_puts_one_wins(vault: &Handles) {
     for round in 0..20u8 {
-        let key = BlobKey::Envelope(EnvelopeId([round; 8]));
-        let start = Barrier::new(2);
-        let won: Vec<bool> = std::thread::scope(|scope| {
-            let racer = |store: Arc<dyn Writable>, byte: u8| {
-                let start = &start;
-                scope.spawn(move || {
-                    let mut spool = store.spool().expect("a spool begins");
-                    spool.write_all(&vec![byte; 100_000]).expect("a spool is written");
-                    start.wait();
-                    match now(store.put(key, spool)) {
-                        Ok(()) => true,
-                        Err(e) if e.kind == ErrorKind::AlreadyExists => false,
-                        Err(e) => panic!("{e}"),
-                    }
-                })
-            };
-            let racers = [racer(Arc::clone(&vault.one), 1), racer(Arc::clone(&vault.two), 2)];
-            racers.map(|racer| racer.join().expect("a racer ends")).to_vec()
-        });
-        assert_eq!(won.iter().filter(|won| **won).count(), 1, "round {round}: {won:?}");
-        let winner = if won[0] { 1 } else { 2 };
-        assert_eq!(whole(&*vault.one, key), vec![winner; 100_000]);
+        let session = open(&*vault.one, vault.me);
+        // No envelope is longer than 64 KiB.
+        for (key, len) in
+            [(BlobKey::Envelope(EnvelopeId([round; 8])), 60_000), (BlobKey::Pack(session, 0), 100_000)]
+        {
+            race(vault, key, len);
+        }
     }
+}
+
+fn race(vault: &Handles, key: BlobKey, len: usize) {
+    let start = Barrier::new(2);
+    let won: Vec<bool> = std::thread::scope(|scope| {
+        let racer = |store: Arc<dyn Writable>, byte: u8| {
+            let start = &start;
+            scope.spawn(move || {
+                let mut spool = store.spool().expect("a spool begins");
+                spool.write_all(&vec![byte; len]).expect("a spool is written");
+                start.wait();
+                match wait(store.put(key, spool)) {
+                    Ok(()) => true,
+                    Err(e) if e.kind == ErrorKind::AlreadyExists => false,
+                    Err(e) => panic!("{e}"),
+                }
+            })
+        };
+        let racers = [racer(Arc::clone(&vault.one), 1), racer(Arc::clone(&vault.two), 2)];
+        racers.map(|racer| racer.join().expect("a racer ends")).to_vec()
+    });
+    assert_eq!(won.iter().filter(|won| **won).count(), 1, "{key}: {won:?}");
+    let winner = if won[0] { 1 } else { 2 };
+    assert!(whole(&*vault.one, key) == vec![winner; len], "{key} is mixed up");
 }
 
 /// A spool that is not put is nowhere listed, and does not keep the name.
 pub fn a_dropped_spool_leaves_nothing(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
+    let session = open(store, vault.me);
     let mut spool = store.spool().expect("a spool begins");
     assert!(spool.is_empty());
     spool.write_all(&[7; 3_000_000]).expect("a spool is written");
-    assert_eq!(now(store.list(BlobKind::Packs)).expect("packs list"), []);
+    assert_eq!(wait(store.list(BlobKind::Packs)).expect("packs list"), []);
     drop(spool);
-    assert_eq!(now(store.list(BlobKind::Packs)).expect("packs list"), []);
+    assert_eq!(wait(store.list(BlobKind::Packs)).expect("packs list"), []);
     put(store, BlobKey::Pack(session, 0), b"x").expect("the name is free");
 }
 
 /// Blobs larger than any buffer, written in odd pieces by two threads at once.
 pub fn large_blobs_are_not_mixed_up(vault: &Handles) {
-    let session = open(&*vault.one, ME);
+    let session = open(&*vault.one, vault.me);
     std::thread::scope(|scope| {
         for number in 0..2u32 {
             let store = Arc::clone(&vault.one);
@@ -240,7 +259,7 @@ pub fn large_blobs_are_not_mixed_up(vault: &Handles) {
                         .write_all(&vec![byte; 1 + (piece as usize * 7) % 2000])
                         .expect("a piece is written");
                 }
-                now(store.put(BlobKey::Pack(session, number), spool)).expect("a pack is put");
+                wait(store.put(BlobKey::Pack(session, number), spool)).expect("a pack is put");
             });
         }
     });
@@ -255,14 +274,14 @@ pub fn large_blobs_are_not_mixed_up(vault: &Handles) {
 /// Families are apart, names sorted as numbers, sizes right.
 pub fn lists_are_sorted_and_apart(vault: &Handles) {
     let store = &*vault.one;
-    let (first, second) = (open(store, ME), open(store, ME));
+    let (first, second) = (open(store, vault.me), open(store, vault.me));
     let envelope = |byte| BlobKey::Envelope(EnvelopeId([byte; 8]));
     let (a, b, c) = (BlobKey::Pack(first, 2), BlobKey::Pack(first, 0x10), BlobKey::Pack(second, 1));
     let keys = [c, b, a, BlobKey::Root(second), BlobKey::Root(first), envelope(0xff), envelope(0)];
     for (len, key) in (1..).zip(keys) {
         put(store, key, &vec![0; len]).expect("the name is free");
     }
-    let list = |kind| now(vault.two.list(kind)).expect("a family lists");
+    let list = |kind| wait(vault.two.list(kind)).expect("a family lists");
     assert_eq!(list(BlobKind::Packs), [(a, 3), (b, 2), (c, 1)]);
     assert_eq!(list(BlobKind::PacksOf(first)), [(a, 3), (b, 2)]);
     assert_eq!(list(BlobKind::PacksOf(SessionNo(99))), []);
@@ -272,99 +291,105 @@ pub fn lists_are_sorted_and_apart(vault: &Handles) {
 
 /// Numbers count from 1, over both handles, and are remembered with who asked and when.
 pub fn session_numbers_are_never_given_twice(vault: &Handles) {
-    let given = [open(&*vault.one, ME), open(&*vault.two, OTHER), open(&*vault.one, ME)];
+    let before = this_moment().secs;
+    let given = [open(&*vault.one, vault.me), open(&*vault.two, vault.other), open(&*vault.one, vault.me)];
+    let after = this_moment().secs;
     assert_eq!(given, [SessionNo(1), SessionNo(2), SessionNo(3)]);
-    let sessions = now(vault.two.sessions()).expect("the sessions are readable");
-    let seen: Vec<_> = sessions.iter().map(|s| (s.session, s.device, s.opened, s.state)).collect();
+    let sessions = wait(vault.two.sessions()).expect("the sessions are readable");
+    let seen: Vec<_> = sessions.iter().map(|s| (s.session, s.device, s.state)).collect();
     let open = SessionState::Open;
-    assert_eq!(seen, [(given[0], ME, NOW, open), (given[1], OTHER, NOW, open), (given[2], ME, NOW, open)]);
+    assert_eq!(seen, [(given[0], vault.me, open), (given[1], vault.other, open), (given[2], vault.me, open)]);
+    for session in sessions {
+        assert!((before..=after).contains(&session.opened.secs), "{before} {session:?} {after}");
+    }
 }
 
 /// Under contention, too.
 pub fn threads_never_get_the_same_session(vault: &Handles) {
+    let me = vault.me;
     let given: Vec<SessionNo> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|thread| {
                 let store = Arc::clone(if thread % 2 == 0 { &vault.one } else { &vault.two });
-                scope.spawn(move || (0..10).map(|_| open(&*store, ME)).collect::<Vec<_>>())
+                scope.spawn(move || (0..10).map(|_| open(&*store, me)).collect::<Vec<_>>())
             })
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("a thread ends")).collect()
     });
     let distinct: BTreeSet<_> = given.iter().copied().collect();
     assert_eq!(distinct, (1..=80).map(SessionNo).collect());
-    assert_eq!(now(vault.one.sessions()).expect("the sessions are readable").len(), 80);
+    assert_eq!(wait(vault.one.sessions()).expect("the sessions are readable").len(), 80);
 }
 
 /// Only the commit does, and it keeps every field.
 pub fn a_commit_makes_the_snapshot(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
+    let session = open(store, vault.me);
     put(store, BlobKey::Pack(session, 0), &[1; 100]).expect("a pack is put");
-    let commit = Commit { packs: 1, bytes: 164, ..root_of(store, session, ME) };
-    assert!(now(vault.two.snapshots()).expect("the list is readable").snapshots.is_empty());
-    now(store.commit(ME, &commit)).expect("a commit is taken");
-    let list = now(vault.two.snapshots()).expect("the list is readable");
+    let commit = Commit { packs: 1, bytes: 164, ..root_of(store, session, vault.me) };
+    assert!(wait(vault.two.snapshots()).expect("the list is readable").snapshots.is_empty());
+    wait(store.commit(vault.me, &commit)).expect("a commit is taken");
+    let list = wait(vault.two.snapshots()).expect("the list is readable");
     assert_eq!(list.snapshots, [commit.snapshot]);
-    let sessions = now(vault.two.sessions()).expect("the sessions are readable");
+    let sessions = wait(vault.two.sessions()).expect("the sessions are readable");
     assert_eq!((sessions[0].state, sessions[0].packs, sessions[0].bytes), (SessionState::Committed, 1, 164));
 }
 
 /// The answer may have been lost.
 pub fn a_commit_may_be_repeated(vault: &Handles) {
-    let commit = snapshot(&*vault.one, ME);
+    let commit = snapshot(&*vault.one, vault.me);
     let before = version(&*vault.one);
     for store in [&vault.one, &vault.two] {
-        now(store.commit(ME, &commit)).expect("the same commit again is no error");
+        wait(store.commit(vault.me, &commit)).expect("the same commit again is no error");
     }
     assert_eq!(version(&*vault.two), before);
-    assert_eq!(now(vault.two.snapshots()).expect("the list is readable").snapshots.len(), 1);
+    assert_eq!(wait(vault.two.snapshots()).expect("the list is readable").snapshots.len(), 1);
     let mut other = commit;
     other.snapshot.head_len += 1;
-    assert_eq!(kind(now(vault.one.commit(ME, &other))), ErrorKind::RuleBroken(RuleBroken::NotOpen));
+    assert_eq!(kind(wait(vault.one.commit(vault.me, &other))), ErrorKind::RuleBroken(RuleBroken::NotOpen));
 }
 
 /// Another device's session, an unknown one, a snapshot of somebody else, a label too long.
 pub fn commits_against_the_rules_change_nothing(vault: &Handles) {
     let store = &*vault.one;
-    let session = open(store, ME);
-    let mine = root_of(store, session, ME);
+    let session = open(store, vault.me);
+    let mine = root_of(store, session, vault.me);
     let change = |change: &dyn Fn(&mut SnapshotRecord)| {
         let mut commit = mine.clone();
         change(&mut commit.snapshot);
         commit
     };
-    let others = change(&|s| s.device = OTHER);
+    let others = change(&|s| s.device = vault.other);
     let unknown = change(&|s| s.session = SessionNo(77));
     let long = change(&|s| s.label = vec![0; LABEL_MAX + 1]);
     for (device, commit, rule) in [
-        (OTHER, &others, RuleBroken::UnknownSession),
-        (OTHER, &mine, RuleBroken::WrongSession),
-        (ME, &others, RuleBroken::WrongSession),
-        (ME, &unknown, RuleBroken::UnknownSession),
-        (ME, &long, RuleBroken::LabelTooLong),
+        (vault.other, &others, RuleBroken::UnknownSession),
+        (vault.other, &mine, RuleBroken::WrongSession),
+        (vault.me, &others, RuleBroken::WrongSession),
+        (vault.me, &unknown, RuleBroken::UnknownSession),
+        (vault.me, &long, RuleBroken::LabelTooLong),
     ] {
-        assert_eq!(kind(now(store.commit(device, commit))), ErrorKind::RuleBroken(rule));
-        assert!(now(store.snapshots()).expect("the list is readable").snapshots.is_empty());
+        assert_eq!(kind(wait(store.commit(device, commit))), ErrorKind::RuleBroken(rule));
+        assert!(wait(store.snapshots()).expect("the list is readable").snapshots.is_empty());
     }
     let longest = change(&|s| s.label = vec![0; LABEL_MAX]);
-    now(store.commit(ME, &longest)).expect("the session is still open");
+    wait(store.commit(vault.me, &longest)).expect("the session is still open");
 }
 
 /// A root that is absent or of another length does not become a snapshot.
 pub fn a_commit_needs_its_root(vault: &Handles) {
     let store = &*vault.one;
     let missing = ErrorKind::RuleBroken(RuleBroken::RootNotStored);
-    let (first, second) = (open(store, ME), open(store, ME));
-    let mut commit = root_of(store, first, ME);
+    let (first, second) = (open(store, vault.me), open(store, vault.me));
+    let mut commit = root_of(store, first, vault.me);
     commit.snapshot.session = second;
-    assert_eq!(kind(now(store.commit(ME, &commit))), missing);
+    assert_eq!(kind(wait(store.commit(vault.me, &commit))), missing);
     commit.snapshot.session = first;
     commit.snapshot.root_size += 1;
-    assert_eq!(kind(now(store.commit(ME, &commit))), missing);
-    assert!(now(store.snapshots()).expect("the list is readable").snapshots.is_empty());
+    assert_eq!(kind(wait(store.commit(vault.me, &commit))), missing);
+    assert!(wait(store.snapshots()).expect("the list is readable").snapshots.is_empty());
     commit.snapshot.root_size -= 1;
-    now(store.commit(ME, &commit)).expect("now it is right");
+    wait(store.commit(vault.me, &commit)).expect("now it is right");
 }
 
 /// Not with sessions or blobs, and both handles agree at once.
@@ -374,10 +399,10 @@ pub fn versions_move_exactly_with_the_list(vault: &Handles) {
         let (store, other) =
             if turn % 2 == 0 { (&*vault.one, &*vault.two) } else { (&*vault.two, &*vault.one) };
         let before = version(other);
-        let session = open(store, ME);
-        let commit = root_of(store, session, ME);
+        let session = open(store, vault.me);
+        let commit = root_of(store, session, vault.me);
         assert_eq!(version(other), before, "sessions and blobs are not in the list");
-        now(store.commit(ME, &commit)).expect("a commit is taken");
+        wait(store.commit(vault.me, &commit)).expect("a commit is taken");
         assert!(seen.insert(version(other)), "the list changed, the version did not");
         assert_eq!(version(store), version(other));
     }
@@ -386,33 +411,33 @@ pub fn versions_move_exactly_with_the_list(vault: &Handles) {
 /// Whatever order they were committed in.
 pub fn snapshots_are_listed_by_session(vault: &Handles) {
     let store = &*vault.one;
-    let sessions: Vec<SessionNo> = (0..4).map(|_| open(store, ME)).collect();
+    let sessions: Vec<SessionNo> = (0..4).map(|_| open(store, vault.me)).collect();
     for at in [2, 0, 3, 1] {
-        let commit = root_of(store, sessions[at], ME);
-        now(store.commit(ME, &commit)).expect("a commit is taken");
+        let commit = root_of(store, sessions[at], vault.me);
+        wait(store.commit(vault.me, &commit)).expect("a commit is taken");
     }
-    let list = now(vault.two.snapshots()).expect("the list is readable");
+    let list = wait(vault.two.snapshots()).expect("the list is readable");
     assert_eq!(list.snapshots.iter().map(|s| s.session).collect::<Vec<_>>(), sessions);
 }
 
 /// Once committed, and also when the other handle looked before.
 pub fn the_other_handle_sees_what_was_put(vault: &Handles) {
-    let session = open(&*vault.one, ME);
-    now(vault.two.get(BlobKey::Pack(session, 0), Range::Whole)).expect_err("nothing is there yet");
+    let session = open(&*vault.one, vault.me);
+    wait(vault.two.get(BlobKey::Pack(session, 0), Range::Whole)).expect_err("nothing is there yet");
     put(&*vault.one, BlobKey::Pack(session, 0), b"abc").expect("a pack is put");
-    let commit = Commit { packs: 1, bytes: 67, ..root_of(&*vault.one, session, ME) };
-    now(vault.one.commit(ME, &commit)).expect("a commit is taken");
+    let commit = Commit { packs: 1, bytes: 67, ..root_of(&*vault.one, session, vault.me) };
+    wait(vault.one.commit(vault.me, &commit)).expect("a commit is taken");
     assert_eq!(whole(&*vault.two, BlobKey::Pack(session, 0)), b"abc");
     assert_eq!(whole(&*vault.two, BlobKey::Root(session)).len(), 64);
 }
 
 /// The sum of what commits named.
 pub fn space_counts_committed_sessions(vault: &Handles) {
-    let used = |store: &dyn Writable| now(store.space()).expect("space is known").0;
+    let used = |store: &dyn Writable| wait(store.space()).expect("space is known").0;
     assert_eq!(used(&*vault.one), 0);
-    snapshot(&*vault.one, ME);
-    snapshot(&*vault.two, OTHER);
-    open(&*vault.one, ME);
+    snapshot(&*vault.one, vault.me);
+    snapshot(&*vault.two, vault.other);
+    open(&*vault.one, vault.me);
     assert_eq!(used(&*vault.one), 128);
     assert_eq!(used(&*vault.two), 128);
 }

@@ -22,6 +22,6 @@ pub mod system;
 
 pub use clock::{FakeClock, Seeded};
 pub use faulty::Faulty;
-pub use now::now;
+pub use now::{now, wait};
 pub use recording::Recording;
 pub use strict::Strict;
