@@ -1,3 +1,12 @@
 //! Guards: the server cannot lie unnoticed. It swaps, cuts, replays, withholds, offers weaker costs and devices of
 //! its own; the client never shows wrong bytes, never lowers its floor, and says what happened.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
+
+mod approval;
+mod blobs;
+mod devices;
+mod envelopes;
+mod liar;
+mod lists;
+mod world;
+mod writer;
