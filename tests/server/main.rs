@@ -16,6 +16,7 @@ mod auth_refresh;
 mod auth_user;
 mod auth_world;
 mod infra;
+mod matrix;
 mod pgtap;
 mod postgres;
 mod program;

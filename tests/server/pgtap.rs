@@ -12,7 +12,8 @@ const INSTALL: &str = "sudo apt-get install postgresql-15-pgtap postgresql-clien
 #[test]
 fn every_sql_test_passes() {
     let server = Server::start();
-    let known = server.admin().query("select 1 from pg_available_extensions where name = 'pgtap'", &[]).unwrap();
+    let known =
+        server.admin().query("select 1 from pg_available_extensions where name = 'pgtap'", &[]).unwrap();
     assert!(!known.is_empty(), "the PostgreSQL here has no pgTAP: {INSTALL}");
     let files = files();
     assert!(files.len() >= 6, "{files:?}");
@@ -63,11 +64,13 @@ fn run(server: &Server, file: &Path) -> Result<usize, String> {
 
 /// How many tests an output in TAP reports, all of them good and as many as planned.
 fn judge(out: &str) -> Result<usize, String> {
-    let bad: Vec<&str> = out.lines().filter(|line| line.starts_with("not ok") || line.starts_with('#')).collect();
+    let bad: Vec<&str> =
+        out.lines().filter(|line| line.starts_with("not ok") || line.starts_with('#')).collect();
     if out.lines().any(|line| line.starts_with("not ok")) {
         return Err(bad.join("\n"));
     }
-    let numbers = out.lines().filter_map(|line| line.strip_prefix("ok ")?.split(' ').next()?.parse::<usize>().ok());
+    let numbers =
+        out.lines().filter_map(|line| line.strip_prefix("ok ")?.split(' ').next()?.parse::<usize>().ok());
     let numbers: BTreeSet<usize> = numbers.collect();
     let plan = out.lines().find_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
     match plan {
