@@ -245,5 +245,8 @@ pub(crate) fn forge_into(vault: &TestVault, device: &DeviceKey, role: Role, err:
     let label = vault.keyring.seal_label(session, [3; 8], &label::encode(&info));
     let device = device.id();
     let snapshot = SnapshotRecord { session, id, device, created, root_size, head_len, label };
-    now(vault.store.commit(device, &Commit { snapshot, packs: 1, bytes: size + root_size, meta_packs: Vec::new() })).unwrap();
+    now(vault
+        .store
+        .commit(device, &Commit { snapshot, packs: 1, bytes: size + root_size, meta_packs: Vec::new() }))
+    .unwrap();
 }

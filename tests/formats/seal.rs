@@ -7,8 +7,8 @@
 use backupengine_model::{DeviceId, FrameKind, PackRef, SessionNo, VaultId};
 use backupengine_seal::{
     Backend, CertificateError, DedupSecret, DeviceSecret, Keyring, MasterSecret, Passphrase, RecoveryCode,
-    RootKey, SealKey, UnlockSecret, WrapError, device_fingerprint, envelope_kind, open_envelope, open_for_device,
-    seal_for_device, vault_fingerprint, verify_root_signature,
+    RootKey, SealKey, UnlockSecret, WrapError, device_fingerprint, envelope_kind, open_envelope,
+    open_for_device, seal_for_device, vault_fingerprint, verify_root_signature,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -212,7 +212,9 @@ fn judge_enrolment(vector: &Vector) -> String {
 
 fn judge_fingerprint(name: &str, vector: &Vector) -> String {
     let words = match name {
-        "fingerprint-device" => device_fingerprint(&vector.array("sign_public"), &vector.array("seal_public")),
+        "fingerprint-device" => {
+            device_fingerprint(&vector.array("sign_public"), &vector.array("seal_public"))
+        }
         "fingerprint-vault" => vault_fingerprint(&keyring()),
         _ => panic!("{name}"),
     };

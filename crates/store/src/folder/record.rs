@@ -194,7 +194,9 @@ mod tests {
                 head_len: 300,
                 label: vec![number; usize::from(number) * 40],
             };
-            state.commit(device, &Commit { snapshot, packs: 3, bytes: 1 << 40, meta_packs: Vec::new() }).unwrap();
+            state
+                .commit(device, &Commit { snapshot, packs: 3, bytes: 1 << 40, meta_packs: Vec::new() })
+                .unwrap();
         }
         state
     }
