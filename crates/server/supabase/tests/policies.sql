@@ -205,6 +205,23 @@ select is(test.as(who, test.definer('give_up', '''{[1,2)}'', true')), code, 'giv
 select is(test.as('owner', test.definer('give_up', '''{[0,2)}'', true')), 'PT403', 'nobody gives up a pack that is there');
 select is(test.as('owner', replace(test.definer('give_up', '''{}'', true'), ', 1,', ', 2,')), 'PT403',
   'nor the root of a snapshot that is there');
+-- What is silent ends, what has ended is forgotten: by its own account.
+insert into app.announced (tenant, vault, s, kind, number, length, sha256)
+  select tenant, vault, s, 'pack', 0, 1, sha256('x') from app.session where encode(vault, 'hex') = test.vault(1) and s = 2;
+update app.session set last_seen = now() - interval '73 hours' where encode(vault, 'hex') = test.vault(1) and s = 3;
+create function test.tidied(who text) returns text language plpgsql as $$
+declare
+  one bytea := decode(test.vault(1), 'hex');
+begin
+  perform set_config('request.jwt.claims', test.claims(who)::text, true);
+  set local role authenticated;
+  perform app.expire_sessions(one), app.close_session(one, 2);
+  reset role;
+  return (select state from app.session where vault = one and s = 3) || ' ' || (select count(*) from app.announced where vault = one and s = 2);
+end $$;
+select is(test.tidied('bob'), 'open 1', 'not by another account');
+select is(test.tidied('reader'), 'expired 0', 'by anybody of its own');
+
 -- Rights: what clients may do to which columns, and nothing else.
 select set_eq($$
   select table_name || ' ' || lower(privilege_type) || ' ' || string_agg(column_name, ' ' order by column_name)
