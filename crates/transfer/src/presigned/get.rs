@@ -62,11 +62,13 @@ impl Core {
         let mut request = self.http.get(address(grant).map_err(Ended::Final)?);
         match range {
             Range::Whole => {}
+            // Some stores do not read numbers of more than 63 bits; no blob comes near.
+            Range::At { offset, .. } if offset >= LONGEST => return Err(Ended::Final(outside())),
             Range::At { offset, len } => {
-                request =
-                    request.header("range", format!("bytes={offset}-{}", offset.saturating_add(len - 1)));
+                let last = offset + len.min(LONGEST) - 1;
+                request = request.header("range", format!("bytes={offset}-{last}"));
             }
-            Range::Suffix(len) => request = request.header("range", format!("bytes=-{len}")),
+            Range::Suffix(len) => request = request.header("range", format!("bytes=-{}", len.min(LONGEST))),
         }
         let limit = self.config.timeout;
         let answer = timeout(limit, request.send()).await.map_err(|_| Ended::MayPass(timed_out()))?;
@@ -115,9 +117,7 @@ fn placed(answer: &Response, range: Range) -> Result<(u64, u64, u64), Ended> {
         StatusCode::NOT_FOUND => {
             Err(Ended::Final(StoreError::new(ErrorKind::NotFound, "it is not in object storage")))
         }
-        StatusCode::RANGE_NOT_SATISFIABLE => {
-            Err(Ended::Final(StoreError::new(ErrorKind::BadRange, "the range lies outside the blob")))
-        }
+        StatusCode::RANGE_NOT_SATISFIABLE => Err(Ended::Final(outside())),
         // Some stores call an expired grant a bad request.
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => {
             Err(Ended::Refused(status.as_u16()))
@@ -135,7 +135,7 @@ fn placed(answer: &Response, range: Range) -> Result<(u64, u64, u64), Ended> {
 
 /// A store that sent the whole blob although a part was asked for.
 fn cut(body: Bytes, offset: u64, total: u64, range: Range) -> Result<Got, Ended> {
-    let bad = || Ended::Final(StoreError::new(ErrorKind::BadRange, "the range lies outside the blob"));
+    let bad = || Ended::Final(outside());
     let (first, count) = range.resolve(total).ok_or_else(bad)?;
     if (first, count) == (offset, body.len() as u64) {
         return Ok(Got { bytes: body, offset, total });
@@ -165,6 +165,10 @@ pub(super) fn unreachable(error: reqwest::Error) -> StoreError {
 
 pub(super) fn timed_out() -> StoreError {
     StoreError::new(ErrorKind::TimedOut, "object storage did not answer in time")
+}
+
+fn outside() -> StoreError {
+    StoreError::new(ErrorKind::BadRange, "the range lies outside the blob")
 }
 
 fn wrong_length() -> StoreError {

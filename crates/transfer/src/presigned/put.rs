@@ -109,8 +109,8 @@ impl Core {
             kind,
             sealed: Opaque(sealed),
             sha256: Opaque(digest.to_vec()),
-            // The same envelope again is the same call.
-            idem: digest.iter().chain(&id.0).take(32).map(|byte| format!("{byte:02x}")).collect(),
+            // The same envelope again is the same call; the same bytes under another id are another one.
+            idem: Sha256::digest([&digest[..], &id.0].concat()).iter().map(|b| format!("{b:02x}")).collect(),
         };
         let done = self.put_tried(key, &finished, Ask::Envelope(request, again)).await;
         self.answers.forget();
