@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long one call may take, tries included.
 const CALL: Duration = Duration::from_secs(60);
 
+/// How old the list of snapshots may be: an idle mount asks no more often.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// An account, its keys, and the line to it.
 pub(crate) struct Online {
     pub(crate) account: Account,
@@ -138,7 +141,7 @@ impl Online {
     /// `Denied` where this device waits or was revoked; where there is no vault yet.
     pub(crate) fn store(&self, cache: &Path) -> Result<PresignedStore, Failure> {
         let spools = cache.join(self.account.folder().file_name().unwrap_or_default()).join("spools");
-        let config = PresignedConfig::new(spools);
+        let config = PresignedConfig { fresh: FRESH, ..PresignedConfig::new(spools) };
         PresignedStore::open(&self.calls, config).map_err(|error| match error {
             TransferError::Refused(refusal) if refusal.known() == Some(Code::NotFound) => {
                 Failure::new(Kind::Failed, format!("the account at {} has no vault yet", self.account.host()))

@@ -53,6 +53,7 @@ pub(crate) fn run(wire: &Wire, args: &Init, base: &str) -> Result<Outcome, Failu
     let online = Online::open(wire.account_at(base)?)?;
     let file = online.account.folder().join("making.json");
     let begun = read(&file)?;
+    refuse_waiting(&online)?;
     refuse_made(&online, begun.as_ref())?;
     if let Some(making) = begun {
         tell("Going on with the vault that was begun; its recovery code is the one that was shown then.");
@@ -130,6 +131,18 @@ fn unreadable(file: &Path) -> Failure {
     Failure::new(Kind::Failed, format!("{} does not read", file.display())).hint(
         "delete it to begin anew; a vault that was made already is then opened by its recovery code alone",
     )
+}
+
+/// A device that waits makes nothing, and is told what it waits for.
+fn refuse_waiting(online: &Online) -> Result<(), Failure> {
+    let id = online.keys.device();
+    let listed = online.devices()?;
+    if listed.devices.iter().any(|device| device.device == id && device.status == "pending") {
+        return Err(Failure::new(Kind::Denied, format!("this device, {id}, waits for approval"))
+            .hint(format!("on an owner device: backupengine device approve {id}"))
+            .hint("then here: backupengine login"));
+    }
+    Ok(())
 }
 
 /// An account has one vault; the one that is being made is that one.
