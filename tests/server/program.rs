@@ -101,8 +101,10 @@ impl Drop for Running {
     }
 }
 
+/// Whether it runs. One that ended and was not asked for by its parent does not: an orphan's may not care.
 fn alive(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
 fn wait_for(what: &str, done: impl Fn() -> bool) {
