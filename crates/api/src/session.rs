@@ -194,7 +194,7 @@ pub struct SessionListed {
     pub state: String,
     /// When.
     pub opened: i64,
-    /// Packs have numbers below this.
+    /// Packs have numbers below this; while it is open: announced so far, 4294967295 with the root.
     pub packs: u32,
     /// Of packs and root.
     pub bytes: u64,

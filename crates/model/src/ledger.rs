@@ -16,7 +16,8 @@ pub struct SessionRecord {
     pub opened: Timestamp,
     /// How far it got.
     pub state: SessionState,
-    /// Packs of a committed session: numbers `0..packs` may exist (some may have been given up).
+    /// Packs of a committed session: numbers `0..packs` may exist (some may have been given up). Of an open one:
+    /// numbers that are used up already, although nothing may be stored there; `u32::MAX` where its root is.
     pub packs: u32,
     /// Bytes of those packs and the root.
     pub bytes: u64,

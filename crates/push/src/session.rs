@@ -12,7 +12,7 @@ use crate::error::PushError;
 use backupengine_format::label;
 use backupengine_format::root::RootRecord;
 use backupengine_model::ledger::{Commit, PackRun, SessionRecord, SessionState, SnapshotRecord};
-use backupengine_model::{DeviceId, FrameKind, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
+use backupengine_model::{DeviceId, FrameKind, PackRef, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, Writable};
 use backupengine_vault::Vault;
 use std::fs::{self, File, TryLockError};
@@ -119,13 +119,17 @@ pub(crate) fn begin(
     let committed = all.iter().filter(|s| s.device == device && s.state == SessionState::Committed);
     let newest = committed.map(|s| s.session).max();
     // A snapshot must be newer than the one it chains to.
-    let open = open_sessions(&all, device).into_iter().rfind(|s| resume && Some(s.session) > newest);
+    let open = open_sessions(&all, device).into_iter().rfind(|s| {
+        // One whose numbers are used up cannot be ended.
+        resume && Some(s.session) > newest && s.packs < PackRef::ROOT
+    });
     if let Some(open) = open
         && let Some(claim) = take_over(vault, store, claims, open.session)?
         && !root_is_stored(vault, open.session)?
     {
         let packs = packs_of(vault, open.session)?;
-        let next = packs.last().map_or(0, |pack| pack.number + 1);
+        // Numbers may be used up that nothing is stored under: a name is announced with its bytes.
+        let next = packs.last().map_or(0, |pack| pack.number + 1).max(open.packs);
         let bytes = packs.iter().map(|pack| pack.size).sum();
         let packs = packs.into_iter().map(|pack| pack.number).collect();
         return Ok(Session { number: open.session, packs, bytes, next, claim: Some(claim) });

@@ -198,6 +198,13 @@ begin
   return jsonb_build_object('now', app.seconds(now()));
 end $$;
 
+-- What an open session has announced so far, as far as the caller may see it: numbers below this, and all of them once
+-- the root was. A push that goes on with the session must not announce them again with other bytes.
+create function app.numbers_used(of_tenant uuid, of_vault bytea, session bigint) returns bigint language sql stable set search_path = '' as $$
+  select coalesce(max(case a.kind when 'root' then 4294967295 else least(a.number + 1, 4294967295) end), 0)
+    from app.announced a where a.tenant = of_tenant and a.vault = of_vault and a.s = session
+$$;
+
 create function api.op_session_list(args jsonb) returns jsonb language plpgsql stable set search_path = '' as $$
 declare
   home  app.vault := app.vault_arg(args);
@@ -207,7 +214,8 @@ declare
 begin
   select coalesce(jsonb_agg(jsonb_build_object(
       'session', s.s, 'device', encode(s.device, 'hex'), 'kind', s.kind, 'state', app.state_of(s.state, s.last_seen),
-      'opened', app.seconds(s.opened_at), 'packs', s.packs, 'bytes', s.bytes,
+      'opened', app.seconds(s.opened_at), 'packs', case when s.state = 'open' then app.numbers_used(s.tenant, s.vault, s.s) else s.packs end,
+      'bytes', s.bytes,
       'retired', case when isempty(s.retired) then '[]' else app.runs(s.retired, s.s) end,
       'deleted', case when isempty(s.deleted) then '[]' else app.runs(s.deleted, s.s) end) order by s.s), '[]')
     into page
@@ -230,7 +238,7 @@ begin
 end $$;
 
 grant execute on function app.expire_sessions, app.close_session, app.session_arg, app.need_open,
-  app.vault_version, app.epoch_arg to authenticated;
+  app.vault_version, app.epoch_arg, app.numbers_used to authenticated;
 grant execute on function api.op_session_open, api.op_session_urls, api.op_session_heartbeat, api.op_session_abort,
   api.op_session_list, api.op_place to authenticated;
 

@@ -32,6 +32,18 @@ select is(test.code('owner', 'session-open', test.opening()), 'numbers_used_up',
 rollback to used_up;
 
 -- Announced blobs.
+create function test.used_up(who text) returns text language sql as $$
+  select test.call(who, 'session-list', jsonb_build_object('vault', test.vault(1), 'after', 0, 'limit', 1)) #>> '{sessions,0,packs}' $$;
+select is(test.used_up('writer'), '0', 'no number is used up');
+savepoint numbers;
+select is(test.code('writer', 'session-urls', test.puts(1, test.blob('pack', 3, 1), test.blob('pack', 1, 1))), 'ok', 'two packs');
+select is(test.used_up(who), '4', 'numbers that were announced are used up: ' || who) from unnest('{writer,owner,reader}'::text[]) who;
+select is(test.code('writer', 'session-urls', test.puts(1, test.blob('pack', 4294967295, 1))), 'ok', 'the last one');
+select is(test.used_up('writer'), '4294967295', 'after it there is none');
+rollback to numbers;
+select is(test.code('writer', 'session-urls', test.puts(1, test.blob('root', 0, 100))), 'ok', 'a root');
+select is(test.used_up('writer'), '4294967295', 'with the root all are used up');
+rollback to numbers;
 select is(test.call('writer', 'session-urls', test.puts(1, test.blob('pack', 10, 400), test.blob('root', 0, 100))) - 'now', jsonb_build_object(
   'grants', '[null, null]'::jsonb, 'presign', jsonb_build_array(
   jsonb_build_object('at', '/grants/0', 'method', 'PUT', 'bucket', 'bucket', 'prefix', test.vault(1) || '/', 'key', 'p/00000001/0000000a',
