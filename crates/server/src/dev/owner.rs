@@ -95,6 +95,7 @@ mod tests {
     #[test]
     fn a_folder_closed_to_the_service_user_is_named() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         let owner = Owner { service: Some(("stranger".into(), 65_000, 65_000)) };
         let text = owner.check_reach(&folder.path().join("data")).unwrap_err().to_string();
         assert!(text.contains(&folder.path().display().to_string()), "{text}");
