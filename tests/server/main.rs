@@ -28,3 +28,4 @@ mod service;
 mod signature;
 mod stores;
 mod tls;
+mod transfer;
