@@ -15,8 +15,12 @@ use backupengine_api::{Code, OPERATIONS_PATH, Operation};
 use backupengine_model::DeviceId;
 use bytes::Bytes;
 use reqwest::Client;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Calls that are remembered.
+const CALLS: usize = 1000;
 
 /// How to reach it.
 #[derive(Clone, Debug)]
@@ -41,7 +45,7 @@ struct Inner {
     signer: Arc<dyn Signer>,
     clock: Arc<Clock>,
     tokens: TokenSource,
-    calls: Mutex<Vec<&'static str>>,
+    calls: Mutex<VecDeque<&'static str>>,
 }
 
 impl std::fmt::Debug for Account {
@@ -119,9 +123,9 @@ impl Account {
         wait(async move { own.inner.tokens.access(None).await })
     }
 
-    /// Calls of operations made so far, by name, tries included: tests count round trips.
+    /// The last thousand calls of operations, by name, tries included: tests count round trips.
     pub fn calls(&self) -> Vec<&'static str> {
-        self.inner.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.calls.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 }
 
@@ -172,6 +176,14 @@ impl Inner {
         }
     }
 
+    fn count(&self, op: &'static str) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.len() == CALLS {
+            calls.pop_front();
+        }
+        calls.push_back(op);
+    }
+
     async fn once(
         &self,
         op: &'static str,
@@ -204,7 +216,7 @@ impl Inner {
             .header("signature-input", signed.signature_input)
             .header("signature", signed.signature)
             .body(body.to_vec());
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(op);
+        self.count(op);
         send(request, left.max(Duration::from_secs(1))).await.map(|(_, body)| body)
     }
 }
