@@ -25,6 +25,16 @@ fn all_help_is_as_written() {
     let mut all = format!("$ backupengine --help\n{top}");
     for command in commands {
         all.push_str(&format!("\n$ backupengine {command} --help\n{}", help(&[command, "--help"])));
+        // Commands with commands of their own.
+        let sub: &[&str] = match command {
+            "mfa" => &["list", "add", "remove"],
+            "device" => &["list", "approve", "revoke", "rename"],
+            _ => &[],
+        };
+        for sub in sub {
+            let text = help(&[command, sub, "--help"]);
+            all.push_str(&format!("\n$ backupengine {command} {sub} --help\n{text}"));
+        }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cli/help.txt");
     if std::env::var_os(BLESS).is_some() {

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A field's type as the text writes it; `?` at its end where it may be missing.
-type Fields = BTreeMap<String, String>;
+pub(crate) type Fields = BTreeMap<String, String>;
 
 /// The tables of the text, by heading: `push: summary`.
-fn documented() -> BTreeMap<String, Fields> {
+pub(crate) fn documented() -> BTreeMap<String, Fields> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("crates/cli/JSON.md");
     let text = std::fs::read_to_string(path).unwrap();
     let mut all: BTreeMap<String, Fields> = BTreeMap::new();
@@ -49,9 +49,9 @@ fn has_type(value: &Value, kind: &str) -> bool {
 }
 
 /// Holds what was printed against the text, and notes what was seen.
-struct Judge {
-    documented: BTreeMap<String, Fields>,
-    seen: BTreeMap<String, BTreeSet<String>>,
+pub(crate) struct Judge {
+    pub(crate) documented: BTreeMap<String, Fields>,
+    pub(crate) seen: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Judge {
@@ -69,7 +69,7 @@ impl Judge {
     }
 
     /// One document.
-    fn document(&mut self, heading: &str, value: &Value) {
+    pub(crate) fn document(&mut self, heading: &str, value: &Value) {
         self.hold(heading, value.as_object().unwrap());
     }
 
@@ -151,6 +151,7 @@ fn every_field_is_documented_and_printed() {
     }
 
     // `to` needs a page of a tree that cannot be read: too rare to be made here by the program alone.
+    judge.documented.retain(|heading, _| !crate::account_json::HEADINGS.contains(&heading.as_str()));
     let rare = ["to", "to_hex", "current_hex", "mountpoint_hex", "target_hex"];
     for (heading, fields) in &judge.documented {
         let seen = judge.seen.get(heading).unwrap_or_else(|| panic!("{heading} was never printed"));

@@ -13,6 +13,12 @@
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod account_devices;
+mod account_first;
+mod account_json;
+mod account_login;
+mod account_secrets;
+mod account_world;
 mod bad_input;
 mod cases;
 mod devices;

@@ -51,7 +51,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -148,6 +148,8 @@ impl Person {
             }
         }
         command.env("BACKUPENGINE_HOME", self.at("home")).env("TZ", "UTC");
+        // Not the key store of whoever runs the tests.
+        command.env("BACKUPENGINE_KEYCHAIN", "file");
         if let Some(user) = self.user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
             std::os::unix::process::CommandExt::gid(&mut command, user);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const CONTENT: &str = "the-content-of-a-private-file-0123456789-abcdefghijklmnopqrstuvwxyz";
 const NAME: &str = "a-name-that-tells-too-much";
 
-fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
+pub(crate) fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         if entry.file_type().unwrap().is_dir() {
@@ -17,7 +17,7 @@ fn all_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn holds(bytes: &[u8], text: &str) -> bool {
+pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 

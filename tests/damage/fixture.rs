@@ -211,7 +211,7 @@ pub(crate) fn checked(reader: &Vault) -> CheckReport {
 }
 
 pub(crate) fn check_with(reader: &Vault, read_data: Option<ReadData>) -> CheckReport {
-    let config = CheckConfig { read_data, threads: 2 };
+    let config = CheckConfig { read_data, threads: 2, passphrase: true };
     check(reader, &config, &AtomicBool::new(false), &Quiet).unwrap()
 }
 

@@ -55,7 +55,9 @@ fn main() {
                 json!({"kind": "pack", "number": number, "length": 1000, "sha256": base64(&hash)})
             })
             .collect();
-        caller.device.sign("session-urls", &json!({"vault": caller.vault, "session": caller.session, "blobs": blobs}))
+        caller
+            .device
+            .sign("session-urls", &json!({"vault": caller.vault, "session": caller.session, "blobs": blobs}))
     });
     run("calls that change something (session-open)", 0, &callers, life, |caller, _| {
         caller.device.sign("session-open", &json!({"vault": caller.vault, "kind": "push", "idem": idem()}))

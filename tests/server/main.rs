@@ -22,6 +22,7 @@ mod openapi;
 mod pgtap;
 mod postgres;
 mod program;
+mod pushed;
 mod rebuild;
 mod refused;
 mod service;

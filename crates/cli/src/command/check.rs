@@ -24,7 +24,8 @@ pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     let read_data = args.read_data.as_deref().map(read_data).transpose()?;
     let opened = wire.open(MEMORY)?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let config = CheckConfig { read_data, threads };
+    let passphrase = opened.online.is_none();
+    let config = CheckConfig { read_data, threads, passphrase };
     let watch = Watch { bar: Bar::start(&wire.global, Some(0)), json: wire.global.json, begun };
     let done = check(&opened.vault, &config, &wire.stop, &watch);
     drop(watch);

@@ -102,10 +102,10 @@ impl Checker<'_> {
         }
     }
 
-    /// That each envelope is whole, and that passphrase and recovery code have one.
+    /// That each envelope is whole, and that the recovery code and, where it is wanted, a passphrase have one.
     pub(super) fn check_envelopes(&self) -> Result<(), CheckError> {
         let store = self.vault.store();
-        let (mut by_passphrase, mut by_code) = (false, false);
+        let (mut by_passphrase, mut by_code) = (!self.config.passphrase, false);
         for (key, _) in self.ask(self.vault.ask(store.list(BlobKind::Envelopes)))? {
             let BlobKey::Envelope(id) = key else { continue };
             self.advance(Phase::Roots, |stats| stats.envelopes += 1)?;

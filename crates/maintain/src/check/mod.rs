@@ -36,6 +36,8 @@ pub struct CheckConfig {
     pub read_data: Option<ReadData>,
     /// Threads that read them, at least 1.
     pub threads: usize,
+    /// Whether a passphrase has to open the vault: a vault in a folder always has one, an account may do without.
+    pub passphrase: bool,
 }
 
 /// How much of the stored bytes to read.
