@@ -28,7 +28,9 @@ pub(crate) fn wait_for(path: &Path) -> String {
 
 /// The code of now. The server takes each once; here it forgets that, so that no test waits for the next.
 fn code(server: &Server, uri: &str) -> String {
-    server.admin().execute("update auth.mfa_factors set last_step = null", &[]).unwrap();
+    if server.is_own() {
+        server.admin().execute("update auth.mfa_factors set last_step = null", &[]).unwrap();
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     totp_rs::Totp::from_url(uri).unwrap().generate(now / 30 * 30).to_string()
 }

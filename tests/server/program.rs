@@ -15,14 +15,7 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args([
-                "build",
-                "--workspace",
-                "--bin",
-                "backupengine-server",
-                "--message-format=json",
-                "--quiet",
-            ])
+            .args(["build", "--workspace", "--all-targets", "--message-format=json", "--quiet"])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
             .stderr(Stdio::inherit())
             .output()
@@ -31,7 +24,7 @@ fn program() -> &'static Path {
         let lines = built.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let messages = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
         let executable = messages
-            .filter(|m| m["target"]["name"] == "backupengine-server")
+            .filter(|m| m["target"]["name"] == "backupengine-server" && m["profile"]["test"] == false)
             .find_map(|m| m["executable"].as_str().map(PathBuf::from));
         executable.expect("cargo names what it built")
     })

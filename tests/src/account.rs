@@ -77,6 +77,11 @@ impl Server {
         self.dev.as_ref().unwrap()
     }
 
+    /// Whether it runs here, with its database at hand.
+    pub fn is_own(&self) -> bool {
+        self.dev.is_some()
+    }
+
     /// Its address, `http://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
         &self.base

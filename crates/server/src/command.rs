@@ -124,11 +124,12 @@ impl Dev {
     async fn run(self) -> Result<(), ServerError> {
         use backupengine_server::dev::{self, DevConfig};
         let mut signals = Signals::listen()?;
-        let config = DevConfig { listen: self.listen, region: self.region, ..DevConfig::new(self.data) };
+        let region = self.region;
+        let config = DevConfig { listen: self.listen, region: region.clone(), ..DevConfig::new(self.data) };
         let dev = dev::Dev::start(config).await?;
         say(format!(
             "Serving at {base} for this machine alone. In another terminal:\n\n  \
-             backupengine signup --server {base}\n\nCtrl-C stops it; what is stored stays.\n",
+             backupengine signup --server {base} --region {region}\n\nCtrl-C stops it; what is stored stays.\n",
             base = dev.base
         ))?;
         signals.wait().await;
