@@ -23,6 +23,8 @@ const SYSTEM_PLACES: &[&str] = &[
     "crates/restore/src/meta",
     "crates/store/src/folder",
     "crates/cli/",
+    "crates/server/src/command",
+    "crates/server/src/dev/",
     "tests/",
     "crates/testkit/",
 ];

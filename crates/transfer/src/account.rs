@@ -16,9 +16,13 @@ use backupengine_model::DeviceId;
 use bytes::Bytes;
 use reqwest::Client;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long a server is tried that was not reached once: somebody sits before it. One that was heard may be
+/// starting anew, and gets all the time.
+const UNHEARD: Duration = Duration::from_secs(3);
 /// Calls that are remembered.
 const CALLS: usize = 1000;
 
@@ -46,6 +50,8 @@ struct Inner {
     clock: Arc<Clock>,
     tokens: TokenSource,
     calls: Mutex<VecDeque<&'static str>>,
+    /// Whether the server was ever heard.
+    heard: AtomicBool,
 }
 
 impl std::fmt::Debug for Account {
@@ -69,7 +75,17 @@ impl Account {
         let tokens = TokenSource::new(identity.clone(), keeper, Arc::clone(&clock));
         let base = identity.base.clone();
         let (http, calls) = (client()?, Mutex::default());
-        let inner = Inner { base, timeout: config.timeout, http, identity, signer, clock, tokens, calls };
+        let inner = Inner {
+            base,
+            timeout: config.timeout,
+            http,
+            identity,
+            signer,
+            clock,
+            tokens,
+            calls,
+            heard: AtomicBool::new(false),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -142,7 +158,10 @@ impl Inner {
         loop {
             let left = self.timeout.saturating_sub(begun.elapsed());
             let failed = match self.once(op, body, &access, left).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.heard.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(failed) => failed,
             };
             let code = match &failed {
@@ -169,7 +188,9 @@ impl Inner {
             }
             tries += 1;
             let pause = pause(tries, failed.retry_after());
-            if !failed.may_pass() || begun.elapsed() + pause >= self.timeout {
+            let heard = self.heard.load(Ordering::Relaxed) || !matches!(failed, Failed::Broken(_, true));
+            let patience = if heard { self.timeout } else { self.timeout.min(UNHEARD) };
+            if !failed.may_pass() || begun.elapsed() + pause >= patience {
                 return Err(failed.tell(&self.base));
             }
             tokio::time::sleep(pause).await;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one call may take, tries included.
-const CALL: Duration = Duration::from_secs(20);
+const CALL: Duration = Duration::from_secs(60);
 
 /// How old the list of snapshots may be: an idle mount asks no more often.
 const FRESH: Duration = Duration::from_secs(10);

@@ -50,6 +50,11 @@ fn a_thousand_levels_of_long_names() {
 
 #[test]
 fn what_vanishes_is_said_and_costs_nothing_else() {
+    // On a busy machine the last folder may be listed before it is taken away: then nothing was tried.
+    assert!((0..20).any(|_| something_vanishes()), "the folder was always listed ahead");
+}
+
+fn something_vanishes() -> bool {
     let ground = Ground::new();
     // Enough that the last folder is not listed ahead while the first batches are taken.
     ground.plant(&["a/f", "z/f"]);
@@ -71,7 +76,11 @@ fn what_vanishes_is_said_and_costs_nothing_else() {
     fs::write(ground.at("z"), b"a file now").unwrap();
     walker.for_each(|batch| out.take(batch));
     assert!(out.entries.contains_key(&ground.at("a/f")));
+    if out.entries.contains_key(&ground.at("z/f")) {
+        return false;
+    }
     assert_eq!(out.noticed(NoticeKind::Vanished), [ground.at("z")]);
+    true
 }
 
 #[test]
