@@ -200,15 +200,13 @@ pub fn of_two_racing_puts_one_wins(vault: &Handles) {
     for round in 0..20u8 {
         let session = open(&*vault.one, vault.me);
         // No envelope is longer than 64 KiB.
-        for (key, len) in
-            [(BlobKey::Envelope(EnvelopeId([round; 8])), 60_000), (BlobKey::Pack(session, 0), 100_000)]
-        {
-            race(vault, key, len);
-        }
+        race([&vault.one, &vault.two], BlobKey::Envelope(EnvelopeId([round; 8])), 60_000);
+        // Only the handle that opened a session has to know it.
+        race([&vault.one, &vault.one], BlobKey::Pack(session, 0), 100_000);
     }
 }
 
-fn race(vault: &Handles, key: BlobKey, len: usize) {
+fn race(handles: [&Arc<dyn Writable>; 2], key: BlobKey, len: usize) {
     let start = Barrier::new(2);
     let won: Vec<bool> = std::thread::scope(|scope| {
         let racer = |store: Arc<dyn Writable>, byte: u8| {
@@ -224,12 +222,12 @@ fn race(vault: &Handles, key: BlobKey, len: usize) {
                 }
             })
         };
-        let racers = [racer(Arc::clone(&vault.one), 1), racer(Arc::clone(&vault.two), 2)];
+        let racers = [racer(Arc::clone(handles[0]), 1), racer(Arc::clone(handles[1]), 2)];
         racers.map(|racer| racer.join().expect("a racer ends")).to_vec()
     });
     assert_eq!(won.iter().filter(|won| **won).count(), 1, "{key}: {won:?}");
     let winner = if won[0] { 1 } else { 2 };
-    assert!(whole(&*vault.one, key) == vec![winner; len], "{key} is mixed up");
+    assert!(whole(&**handles[0], key) == vec![winner; len], "{key} is mixed up");
 }
 
 /// A spool that is not put is nowhere listed, and does not keep the name.
