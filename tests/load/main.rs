@@ -27,7 +27,8 @@ fn main() {
     };
     let server = Server::with(|config| config.durable = true);
     let users: Vec<_> = (0..CALLERS).map(|n| server.user(&format!("load{n}@example.org"))).collect();
-    let callers: Vec<Caller<'_>> = users.iter().map(|user| Caller::new(user.device(7))).collect();
+    let callers: Vec<Caller<'_>> =
+        (1..).zip(&users).map(|(seed, user)| Caller::new(user.device(seed))).collect();
     // Sessions to read from: as if their packs had been put.
     let admin = server.admin();
     for caller in &callers {
