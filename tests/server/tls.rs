@@ -77,7 +77,8 @@ fn metrics_are_for_who_knows_the_token() {
 #[test]
 fn settings_of_another_deployment_are_refused() {
     let server = Server::start();
-    let changes: [(&str, fn(&mut Config)); 2] = [
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 2] = [
         ("BACKUPENGINE_REGION: ", |config| config.region = "us".to_owned()),
         ("BACKUPENGINE_S3_BUCKET: ", |config| config.storage.bucket = "other".to_owned()),
     ];

@@ -46,12 +46,11 @@ pub(crate) fn run(wire: &Wire, args: &Logout) -> Result<Outcome, Failure> {
         return output::json(&object).map(|()| Outcome::Done);
     }
     output::line(format!("Logged out at {}.", account.host()))?;
-    if args.forget_device && !wire.global.quiet {
-        if let Some(device) = device {
-            tell(format!(
-                "Its keys are gone. On another device, end it: backupengine device revoke {device}"
-            ));
-        }
+    if args.forget_device
+        && !wire.global.quiet
+        && let Some(device) = device
+    {
+        tell(format!("Its keys are gone. On another device, end it: backupengine device revoke {device}"));
     }
     Ok(Outcome::Done)
 }
