@@ -179,9 +179,10 @@ impl From<StoreError> for Failure {
                 Kind::Failed,
                 "make room there and run it again; snapshots that are finished are not touched",
             ),
-            ErrorKind::Unavailable | ErrorKind::TimedOut => {
-                (Kind::Unreachable, "is the disk or network folder of the vault connected?")
-            }
+            ErrorKind::Unavailable | ErrorKind::TimedOut => (
+                Kind::Unreachable,
+                "is the disk, network folder or object storage of the vault within reach? then run it again",
+            ),
             ErrorKind::LedgerDamaged => (
                 Kind::Failed,
                 "the files of the snapshots are still there; `backupengine check` says what can be read",

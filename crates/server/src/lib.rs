@@ -6,8 +6,9 @@
 //! **What it may not do.** Decide who may do what (SQL does), see a key or a name, link anything that opens a seal,
 //! touch storage with content in hand.
 //!
-//! **What always holds.** Every database call runs as a role that row-level security binds; every refusal is
-//! written to the audit; secrets come from the environment or files it names, and print one fixed word.
+//! **What always holds.** Every database call runs as a role that row-level security binds; every refusal of an
+//! operation is written to the audit, but for too many calls, so that a flood does not reach the database; secrets come
+//! from the environment or files it names, and print one fixed word.
 //!
 //! **Where it is tested.** `tests/server` and `tests/hostile`, against real PostgreSQL and a real S3-compatible
 //! store; `supabase/tests` (pgTAP).
