@@ -220,7 +220,7 @@ impl Wire {
         with_account: bool,
         memory: u64,
     ) -> Result<Unlocked, Failure> {
-        let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads() };
+        let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads(), ..VaultConfig::default() };
         if let Some(mut text) = secret::given_passphrase(&self.global)? {
             tracing::debug!("unlocking with the passphrase that was given");
             let passphrase = Passphrase::new(std::mem::take(&mut text));
@@ -327,7 +327,7 @@ impl Wire {
             }
         };
         let locked = Locked::open(store)?;
-        let config = VaultConfig { memory: 1 << 20, read_ahead_threads: 1 };
+        let config = VaultConfig { memory: 1 << 20, read_ahead_threads: 1, ..VaultConfig::default() };
         let unlocked =
             locked.unlock(&UnlockSecret::Recovery(&code), config).map_err(|error| match error {
                 VaultError::WrongSecret => {

@@ -28,6 +28,7 @@
 //! - A commit is refused unless its root is stored with exactly the length it names, as a control plane would.
 #![forbid(unsafe_code)]
 
+mod block_cache;
 mod error;
 mod folder;
 mod key;
@@ -35,6 +36,7 @@ mod memory;
 mod port;
 mod spool;
 
+pub use block_cache::BlockCache;
 pub use error::{ErrorKind, StoreError};
 pub use folder::FolderStore;
 pub use key::{BlobKey, BlobKind, EnvelopeId};

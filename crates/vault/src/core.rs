@@ -6,9 +6,9 @@
 use crate::cache::{Frames, Pages, Weighed, weighed};
 use crate::content::{LONG, Next, Reading, Starts, starts_of};
 use crate::error::VaultError;
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, blob_of};
 use crate::fetch::ahead::ReadAhead;
-use crate::fetch::plan::Cursors;
+use crate::fetch::plan::{Cursors, FETCHED, OPENED};
 use crate::floor::Pins;
 use crate::forward::Relocations;
 use crate::open::Opener;
@@ -18,23 +18,34 @@ use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
 use backupengine_model::{FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo};
 use backupengine_seal::Keyring;
-use backupengine_store::{BoxFuture, Readable, StoreError};
+use backupengine_store::{BlobKey, BlockCache, BoxFuture, Readable, StoreError};
 use bytes::Bytes;
 use quick_cache::Weighter;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Budgets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VaultConfig {
-    /// Bytes for opened data frames and pages together.
+    /// Bytes for opened data frames and pages, and sealed blocks across a network, together.
     pub memory: u64,
     /// Threads that fetch and open ahead of need; 0 for none.
     pub read_ahead_threads: usize,
+    /// Sealed blocks on this device's disk, for stores across a network.
+    pub blocks: Option<Arc<dyn BlockCache>>,
 }
 
 impl Default for VaultConfig {
     fn default() -> Self {
-        Self { memory: 96 << 20, read_ahead_threads: 2 }
+        Self { memory: 96 << 20, read_ahead_threads: 2, blocks: None }
+    }
+}
+
+impl std::fmt::Debug for VaultConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { memory, read_ahead_threads, blocks } = self;
+        let mut shown = f.debug_struct("VaultConfig");
+        shown.field("memory", memory).field("read_ahead_threads", read_ahead_threads);
+        shown.field("blocks", &blocks.is_some()).finish()
     }
 }
 
@@ -60,7 +71,9 @@ pub(crate) struct Core {
     pub(crate) pins: Pins,
     runs: Weighed<NodeId, Arc<Runs>, RunsWeight>,
     starts: Weighed<NodeId, Starts, StartsWeight>,
+    /// What is opened ahead of readers, and what is fetched ahead of that.
     cursors: Mutex<Cursors>,
+    fetched: Mutex<Cursors>,
     ahead: ReadAhead,
 }
 
@@ -98,10 +111,13 @@ impl Vault {
         moved: Arc<dyn Relocations>,
         config: &VaultConfig,
     ) -> Self {
-        // Sixteenths of the budget: frames 8, pages 4, read ahead 2, roots 1, places in lists 1.
+        // Sixteenths of the budget: frames 8 (6 where 2 go to sealed blocks), pages 4, read ahead 2, roots 1,
+        // places in lists 1.
         let part = (config.memory / 16).max(64 << 10);
+        let sealed = if fetcher.is_far() { 2 } else { 0 };
+        fetcher.keep(sealed * part, config.blocks.clone(), config.read_ahead_threads > 0);
         let opener = Arc::new(Opener::new(fetcher, keyring, moved));
-        let frames = Arc::new(Frames::new(Arc::clone(&opener), 8 * part));
+        let frames = Arc::new(Frames::new(Arc::clone(&opener), (8 - sealed) * part));
         let core = Core {
             pages: Pages::new(Arc::clone(&opener), 4 * part),
             snapshots: Snapshots::new(Arc::clone(&opener)),
@@ -110,7 +126,8 @@ impl Vault {
             runs: weighed(part / 2, 256, RunsWeight),
             starts: weighed(part / 2, 8 << 10, StartsWeight),
             // A quarter of the frames that are kept: what was opened ahead is still there when it is read.
-            cursors: Mutex::new(Cursors::new(2 * part)),
+            cursors: Mutex::new(Cursors::new(OPENED, 2 * part)),
+            fetched: Mutex::new(Cursors::new(FETCHED, FETCHED.most)),
             ahead: ReadAhead::new(Arc::clone(&frames), config.read_ahead_threads, 2 * part),
             frames,
             opener,
@@ -222,17 +239,42 @@ impl Core {
         made.ok()
     }
 
-    /// Notes a read and opens ahead what is likely to follow.
+    /// Notes a read; fetches and opens ahead what is likely to follow.
     pub(crate) fn note_read(&self, id: NodeId, reading: &Reading<'_>, offset: u64, len: u64) {
         if !self.ahead.is_on() || !has_runs(reading.entry) {
             return;
         }
         let size = reading.entry.attributes.size;
-        let lock = || self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ahead) = lock().read(id, offset, len, size) else { return };
-        if let Some(short) = self.open_ahead(reading, ahead.from, ahead.to) {
-            lock().fell_short(id, short);
+        if self.opener.fetcher().is_far() {
+            // Not in one statement with what follows: the lock would be held meanwhile.
+            let ahead = locked(&self.fetched).read(id, offset, len, size);
+            if let Some(ahead) = ahead {
+                self.fetch_ahead(reading, ahead.from, ahead.to);
+            }
         }
+        let ahead = locked(&self.cursors).read(id, offset, len, size);
+        let Some(ahead) = ahead else { return };
+        if let Some(short) = self.open_ahead(reading, ahead.from, ahead.to) {
+            locked(&self.cursors).fell_short(id, short);
+        }
+    }
+
+    /// Has the frames of a part of a file fetched.
+    fn fetch_ahead(&self, reading: &Reading<'_>, from: u64, to: u64) {
+        let mut ranges: Vec<(BlobKey, std::ops::Range<u64>)> = Vec::new();
+        let visited = reading.visit(from, &mut |run| {
+            if run.start >= to {
+                return Ok(Next::Enough);
+            }
+            if let Some(frame) = run.frame {
+                push_range(&mut ranges, &frame);
+            }
+            Ok(Next::More)
+        });
+        if let Err(error) = visited {
+            tracing::debug!(error = crate::error::describe(&error), "reading ahead stopped");
+        }
+        self.opener.fetcher().ahead(&ranges);
     }
 
     /// Queues the frames of a part of a file; where it stopped, if it did.
@@ -276,6 +318,21 @@ impl Core {
             }
         }
         Ok(())
+    }
+}
+
+fn locked(cursors: &Mutex<Cursors>) -> MutexGuard<'_, Cursors> {
+    cursors.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds a frame to ranges, joined with the one before it where it follows.
+fn push_range(ranges: &mut Vec<(BlobKey, std::ops::Range<u64>)>, frame: &FrameRef) {
+    let blob = blob_of(frame.pack.session, frame.pack.number);
+    let from = u64::from(frame.offset);
+    let to = from + u64::from(frame.stored_len);
+    match ranges.last_mut() {
+        Some((last, range)) if *last == blob && range.end == from => range.end = to,
+        _ => ranges.push((blob, from..to)),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::VaultError;
 use crate::codec::{self, Wiped};
-use crate::fetch::{Fetcher, blob_of, cut};
+use crate::fetch::{Class, Fetcher, blob_of, cut};
 use crate::open::{checked_key, unseal};
 use backupengine_format::forward::ForwardTable;
 use backupengine_format::{limits, pack};
@@ -64,7 +64,7 @@ pub(crate) fn load(
     }
     let sealed = match cut(&end, head_at, head_len) {
         Some(sealed) => sealed,
-        None => fetcher.range(blob, head_at, head_len)?,
+        None => fetcher.range(blob, head_at, head_len, Class::Large)?,
     };
     let opened = unseal(&key, FrameKind::Forwarding, blob, head_at, sealed)?;
     let plain = codec::decode(FrameKind::Forwarding, Wiped(opened), None)

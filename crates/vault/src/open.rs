@@ -8,7 +8,7 @@
 
 use crate::VaultError;
 use crate::codec::{self, Wiped};
-use crate::fetch::{Fetcher, blob_of};
+use crate::fetch::{Class, Fetcher, blob_of};
 use crate::forward::{self, Relocation, Relocations};
 use crate::stats::count;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
@@ -76,6 +76,7 @@ impl Opener {
                 tracing::debug!(error = crate::error::describe(&error), "fetching a frame again");
                 count(&self.fetcher.counters().refetched, 1);
                 self.packs.remove(&at.pack);
+                self.fetcher.forget(blob_of(at.pack.session, at.pack.number), at.offset.into(), at.stored_len.into());
                 self.open_once(kind, at, plain_len)
             }
             done => done,
@@ -88,15 +89,21 @@ impl Opener {
         at: &FrameRef,
         plain_len: Option<usize>,
     ) -> Result<Bytes, VaultError> {
-        let pack = self.packs.get_or_insert_with(&at.pack, || self.find_pack(&at.pack))?;
+        let class = class_of(kind, plain_len);
+        let pack = self.packs.get_or_insert_with(&at.pack, || {
+            // While the pack's end is on its way, so is the frame: one round trip, not two.
+            let blob = blob_of(at.pack.session, at.pack.number);
+            self.fetcher.start(blob, at.offset.into(), at.stored_len.into(), class);
+            self.find_pack(&at.pack)
+        })?;
         let place = pack.place(at)?;
         let (blob, offset) = (place.blob, u64::from(place.offset));
         let len = place.len as usize;
         if len <= TAG_LEN || len > codec::plain_max(kind) + codec::SEALED_SLACK {
             return Err(VaultError::damaged(blob, offset, "the reference has an impossible length"));
         }
-        let sealed =
-            self.fetcher.range(blob, offset, len as u64).map_err(|error| missing(blob, offset, error))?;
+        let sealed = self.fetcher.range(blob, offset, len as u64, class);
+        let sealed = sealed.map_err(|error| missing(blob, offset, error))?;
         let opened = unseal(place.key, kind, blob, offset, sealed)?;
         let plain = codec::decode(kind, Wiped(opened), plain_len)
             .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
@@ -152,6 +159,15 @@ impl Pack {
                     VaultError::damaged(blob, at.offset.into(), "the pack was moved without this frame")
                 }),
         }
+    }
+}
+
+/// What a frame is to the plan that fetches ahead. Only a bundle's length is not implied by its reference.
+fn class_of(kind: FrameKind, plain_len: Option<usize>) -> Class {
+    match (kind, plain_len) {
+        (FrameKind::Data, None) => Class::Small,
+        (FrameKind::Data, Some(_)) => Class::Large,
+        _ => Class::Page,
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::VaultError;
 use crate::codec::{self, Wiped};
-use crate::fetch::cut;
+use crate::fetch::{Class, cut};
 use crate::open::{Opener, checked_key, unseal};
 use backupengine_format::root::{RootRecord, signed_bytes};
 use backupengine_format::trailer::TRAILER_LEN;
@@ -53,7 +53,7 @@ pub(crate) fn load(opener: &Opener, session: SessionNo, head_len: Option<u32>) -
     }
     let sealed = match cut(&end, head_at, trailer.head_len.into()) {
         Some(sealed) => sealed,
-        None => opener.fetcher().range(blob, head_at, trailer.head_len.into())?,
+        None => opener.fetcher().range(blob, head_at, trailer.head_len.into(), Class::Large)?,
     };
     // `end` held another handle on these bytes; without it they can be opened in place.
     let size = end.total;

@@ -21,6 +21,12 @@ pub struct VaultStats {
     pub frames_ahead: u64,
     /// Frames that did not open at once and were fetched again.
     pub refetched: u64,
+    /// Bytes of those that came back which were fetched before they were asked for.
+    pub bytes_ahead: u64,
+    /// Blocks found in the disk cache.
+    pub disk_hits: u64,
+    /// Late answers that were asked for a second time.
+    pub hedged: u64,
 }
 
 /// The counters behind [`VaultStats`].
@@ -32,6 +38,9 @@ pub(crate) struct Counters {
     pub(crate) bytes_opened: AtomicU64,
     pub(crate) frames_ahead: AtomicU64,
     pub(crate) refetched: AtomicU64,
+    pub(crate) bytes_ahead: AtomicU64,
+    pub(crate) disk_hits: AtomicU64,
+    pub(crate) hedged: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -49,6 +58,9 @@ impl Counters {
             bytes_opened: get(&self.bytes_opened),
             frames_ahead: get(&self.frames_ahead),
             refetched: get(&self.refetched),
+            bytes_ahead: get(&self.bytes_ahead),
+            disk_hits: get(&self.disk_hits),
+            hedged: get(&self.hedged),
         }
     }
 }

@@ -8,7 +8,7 @@ use backupengine_store::{BoxFuture, ErrorKind, StoreError};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How answers are waited for. This crate's only runtime lives here.
 pub(crate) enum Waiter {
@@ -29,6 +29,14 @@ impl Waiter {
             StoreError::new(ErrorKind::Io, "the threads that fetch could not be started").caused_by(error)
         })?;
         Ok(Self::Far(Box::new(runtime)))
+    }
+
+    /// The threads of a store that needs them.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        match self {
+            Self::Near => None,
+            Self::Far(runtime) => Some(runtime.handle()),
+        }
     }
 
     /// Runs `answer` to its end.

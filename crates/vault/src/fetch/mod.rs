@@ -1,20 +1,31 @@
-//! Asks the store: exact ranges where nobody watches, ranges on the grid where somebody does.
+//! Asks the store: exact ranges where nobody watches, blocks of the grid where somebody does.
 //!
-//! **What it is.** The only place of this crate that knows the store port is async.
+//! **What it is.** The only place of this crate that knows the store port is async. Stores that widen their reads
+//! (a grid above 1) are those across a network: these are read through [`blocks`], with what that keeps and
+//! fetches ahead.
 //! **What it may not do.** See keys; know what bytes mean.
 //! **What always holds.** A range comes back whole or as an error; equal ranges wanted at one moment are
-//! fetched once. **Where it is tested.** Below, and by the fetch counts of `tests/oracle`.
+//! fetched once. **Where it is tested.** In its modules, and by the fetch counts of `tests/oracle`.
 
 pub(crate) mod ahead;
 mod block_on;
+mod blocks;
 mod flight;
+mod link;
 pub(crate) mod plan;
+mod rent;
+mod trip;
+
+pub(crate) use rent::Class;
 
 use crate::VaultError;
 use crate::stats::{Counters, count};
 use backupengine_model::{PackRef, SessionNo, VaultId};
-use backupengine_store::{BlobKey, BlobKind, BoxFuture, Got, Range, Readable, SnapshotList, StoreError};
+use backupengine_store::{
+    BlobKey, BlobKind, BlockCache, BoxFuture, Got, Range, Readable, SnapshotList, StoreError,
+};
 use block_on::Waiter;
+use blocks::Blocks;
 use bytes::Bytes;
 use flight::Flights;
 use std::sync::Arc;
@@ -29,6 +40,8 @@ pub(crate) struct Fetcher {
     grid: u64,
     flights: Flights<Wanted, Result<Got, StoreError>>,
     counters: Arc<Counters>,
+    /// Of stores across a network.
+    blocks: Option<Blocks>,
 }
 
 /// The blob a pack lies in.
@@ -39,13 +52,24 @@ pub(crate) fn blob_of(session: SessionNo, number: u32) -> BlobKey {
 impl Fetcher {
     pub(crate) fn new(store: Arc<dyn Readable>) -> Result<Self, VaultError> {
         let grid = store.grid().max(1);
-        Ok(Self {
-            waiter: Waiter::for_grid(grid)?,
-            grid,
-            flights: Flights::new(),
-            counters: Arc::default(),
-            store,
-        })
+        let waiter = Waiter::for_grid(grid)?;
+        let counters: Arc<Counters> = Arc::default();
+        let blocks = waiter.runtime().map(|runtime| {
+            Blocks::new(Arc::clone(&store), grid, runtime.clone(), Arc::clone(&counters))
+        });
+        Ok(Self { waiter, grid, flights: Flights::new(), counters, blocks, store })
+    }
+
+    /// Sets what is kept of sealed blocks (bytes in memory, a cache on this device's disk), and whether to fetch ahead.
+    pub(crate) fn keep(&self, memory: u64, disk: Option<Arc<dyn BlockCache>>, plans: bool) {
+        if let Some(blocks) = &self.blocks {
+            blocks.keep(memory, disk, plans);
+        }
+    }
+
+    /// Whether the store is across a network.
+    pub(crate) fn is_far(&self) -> bool {
+        self.blocks.is_some()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Readable> {
@@ -76,11 +100,39 @@ impl Fetcher {
     }
 
     /// Exactly `len` bytes from `offset` on.
-    pub(crate) fn range(&self, blob: BlobKey, offset: u64, len: u64) -> Result<Bytes, VaultError> {
-        let from = offset / self.grid * self.grid;
-        let to = (offset + len).next_multiple_of(self.grid);
-        let got = self.get(blob, Range::At { offset: from, len: to - from })?;
-        cut(&got, offset, len).ok_or_else(|| VaultError::damaged(blob, offset, "the blob ends too early"))
+    pub(crate) fn range(&self, blob: BlobKey, offset: u64, len: u64, class: Class) -> Result<Bytes, VaultError> {
+        let short = || VaultError::damaged(blob, offset, "the blob ends too early");
+        if let Some(blocks) = &self.blocks {
+            let bytes = blocks.range(blob, offset, len, class)?;
+            return if bytes.len() as u64 == len { Ok(bytes) } else { Err(short()) };
+        }
+        let got = self.get(blob, Range::At { offset, len })?;
+        cut(&got, offset, len).ok_or_else(short)
+    }
+
+    /// Begins to fetch a range that is about to be asked for, where that takes time.
+    pub(crate) fn start(&self, blob: BlobKey, offset: u64, len: u64, class: Class) {
+        if let Some(blocks) = &self.blocks {
+            blocks.start(blob, offset, len, class);
+        }
+    }
+
+    /// Fetches ranges that are likely to be asked for, as far as the budget goes; whether all was begun.
+    pub(crate) fn ahead(&self, ranges: &[(BlobKey, std::ops::Range<u64>)]) -> bool {
+        self.blocks.as_ref().is_none_or(|blocks| blocks.ahead(ranges))
+    }
+
+    /// Drops what is kept of a range that did not authenticate.
+    pub(crate) fn forget(&self, blob: BlobKey, offset: u64, len: u64) {
+        if let Some(blocks) = &self.blocks {
+            blocks.forget(blob, offset, len);
+        }
+    }
+
+    /// Bytes of a range that would be fetched now, blocks of the grid counted whole.
+    pub(crate) fn to_fetch(&self, blob: BlobKey, offset: u64, len: u64) -> u64 {
+        let whole = (offset + len).next_multiple_of(self.grid) - offset / self.grid * self.grid;
+        self.blocks.as_ref().map_or(0, |blocks| whole.saturating_sub(blocks.there(blob, offset, len)))
     }
 
     /// At least the last `len` bytes (the whole blob if it is shorter).

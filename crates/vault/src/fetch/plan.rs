@@ -1,18 +1,32 @@
 //! Which bytes to open before they are asked for. Pure: reads in, ranges out.
 //!
-//! **What it is.** The simple plan: a cursor per place that is read in order, followed after two adjacent
-//! reads, with a window that doubles while reading goes on. The adaptive plan (measured bandwidth, the next
-//! files of a directory, hit rate) takes its place here, behind [`Cursors::read`].
+//! **What it is.** A cursor per place of a file that is read in order, followed after two adjacent reads, with a
+//! window that grows while reading goes on. Twice in use: for what is opened ahead, and, with far larger
+//! windows, for what is fetched ahead across a network.
 //! **What it may not do.** Fetch, wait, read a clock. **What always holds.** The table is bounded.
 //! **Where it is tested.** Below.
 
 use backupengine_model::NodeId;
 use std::collections::VecDeque;
 
-/// First window in bytes: a random read that looks like the start of a stream costs no more than this.
-const WINDOW_MIN: u64 = 256 << 10;
-/// Largest window in bytes.
-const WINDOW_MAX: u64 = 8 << 20;
+/// How far to look ahead.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows {
+    /// First window in bytes: a random read that looks like the start of a stream costs no more than this.
+    pub(crate) first: u64,
+    /// What it grows by each time half of it is used.
+    pub(crate) growth: u64,
+    /// Largest window in bytes.
+    pub(crate) most: u64,
+    /// Whether a read of the beginning is followed at once: most who read that go on.
+    pub(crate) from_start: bool,
+}
+
+/// What is opened ahead.
+pub(crate) const OPENED: Windows = Windows { first: 256 << 10, growth: 2, most: 8 << 20, from_start: false };
+/// What is fetched ahead across a network: up to what is on its way on a fast and far link.
+pub(crate) const FETCHED: Windows = Windows { first: 1 << 20, growth: 4, most: 64 << 20, from_start: true };
+
 /// How far from the expected place a read may be and still go on with it: kernels ask for neighbouring
 /// ranges from several threads at once, in any order.
 const SLACK: u64 = 1 << 20;
@@ -39,13 +53,14 @@ struct Cursor {
 /// All places that are being read in order; the one read last stands last.
 pub(crate) struct Cursors {
     table: VecDeque<Cursor>,
+    windows: Windows,
     budget: u64,
 }
 
 impl Cursors {
-    /// `budget` is what may lie opened and unread, over all cursors, in bytes.
-    pub(crate) fn new(budget: u64) -> Self {
-        Self { table: VecDeque::with_capacity(CURSORS), budget }
+    /// `budget` is what may lie ready and unread, over all cursors, in bytes.
+    pub(crate) fn new(windows: Windows, budget: u64) -> Self {
+        Self { table: VecDeque::with_capacity(CURSORS), windows, budget }
     }
 
     /// Notes a read of `len` bytes at `offset` of a file of `size` bytes and says what to open ahead.
@@ -58,16 +73,19 @@ impl Cursors {
                 if self.table.len() == CURSORS {
                     self.table.pop_front();
                 }
-                let fresh = Cursor { file, next: end, confirmed: false, window: WINDOW_MIN, ahead: 0 };
-                self.table.push_back(fresh);
-                return None;
+                let fresh = Cursor { file, next: end, confirmed: false, window: self.windows.first, ahead: 0 };
+                if !(self.windows.from_start && offset == 0 && end < size) {
+                    self.table.push_back(fresh);
+                    return None;
+                }
+                fresh
             }
         };
         cursor.confirmed = true;
         cursor.next = cursor.next.max(end);
         // What is opened for one stream must not push out what was opened for another.
         let streams = 1 + self.table.iter().filter(|cursor| cursor.confirmed).count() as u64;
-        let wanted = cursor.advance(size, self.budget / streams);
+        let wanted = cursor.advance(size, self.budget / streams, &self.windows);
         // A stream that reached the end is over.
         if cursor.next < size {
             self.table.push_back(cursor);
@@ -88,7 +106,7 @@ impl Cursor {
         if self.confirmed { offset.abs_diff(self.next) <= SLACK } else { offset == self.next }
     }
 
-    fn advance(&mut self, size: u64, share: u64) -> Option<Ahead> {
+    fn advance(&mut self, size: u64, share: u64, windows: &Windows) -> Option<Ahead> {
         let window = self.window.min(share);
         let from = self.ahead.max(self.next);
         let to = self.next.saturating_add(window).min(size);
@@ -98,7 +116,7 @@ impl Cursor {
             return None;
         }
         self.ahead = to;
-        self.window = (self.window * 2).min(WINDOW_MAX);
+        self.window = (self.window * windows.growth).min(windows.most);
         Some(Ahead { from, to })
     }
 }
@@ -118,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_followed_with_a_growing_window() {
-        let mut cursors = Cursors::new(BUDGET);
+        let mut cursors = Cursors::new(OPENED, BUDGET);
         assert_eq!(cursors.read(file(1), 0, 128 * K, SIZE), None);
         let mut ahead = 0;
         let mut largest = 0;
@@ -126,18 +144,18 @@ mod tests {
             if let Some(range) = cursors.read(file(1), read * 128 * K, 128 * K, SIZE) {
                 let next = (read + 1) * 128 * K;
                 assert!(range.from >= ahead && range.from >= next, "nothing is asked for twice");
-                assert!(range.to > range.from && range.to <= next + WINDOW_MAX);
+                assert!(range.to > range.from && range.to <= next + OPENED.most);
                 ahead = range.to;
                 largest = largest.max(range.to - next);
             }
             assert!(read < 2 || ahead >= (read + 1) * 128 * K, "the stream ran into an unopened range");
         }
-        assert_eq!(largest, WINDOW_MAX);
+        assert_eq!(largest, OPENED.most);
     }
 
     #[test]
     fn random_reads_ask_for_nothing() {
-        let mut cursors = Cursors::new(BUDGET);
+        let mut cursors = Cursors::new(OPENED, BUDGET);
         let mut place = 1;
         for _ in 0..1000 {
             place = place * 48_271 % 0x7fff_ffff;
@@ -148,7 +166,7 @@ mod tests {
 
     #[test]
     fn two_streams_in_one_file_and_swapped_reads_are_followed() {
-        let mut cursors = Cursors::new(BUDGET);
+        let mut cursors = Cursors::new(OPENED, BUDGET);
         let (mut low, mut high) = (0, 0);
         for read in 0..64 {
             // Two threads of the kernel swap neighbouring reads.
@@ -162,7 +180,7 @@ mod tests {
 
     #[test]
     fn many_streams_share_the_budget() {
-        let mut cursors = Cursors::new(BUDGET);
+        let mut cursors = Cursors::new(OPENED, BUDGET);
         for read in 0..200 {
             for stream in 0..40 {
                 let range = cursors.read(file(stream), read * 128 * K, 128 * K, SIZE);
@@ -179,12 +197,12 @@ mod tests {
             let range = cursors.read(file(0), read * 128 * K, 128 * K, SIZE);
             far = far.max(range.map_or(0, |range| range.to - (read + 1) * 128 * K));
         }
-        assert_eq!(far, WINDOW_MAX);
+        assert_eq!(far, OPENED.most);
     }
 
     #[test]
     fn the_end_of_a_file_and_a_refusal_are_minded() {
-        let mut cursors = Cursors::new(BUDGET);
+        let mut cursors = Cursors::new(OPENED, BUDGET);
         let size = 300 * K;
         cursors.read(file(1), 0, 100 * K, size);
         assert_eq!(cursors.read(file(1), 100 * K, 100 * K, size), Some(Ahead { from: 200 * K, to: size }));

@@ -255,7 +255,7 @@ fn a_stream_is_opened_ahead_and_within_the_budget() {
         let mut store = Counting::new(&world);
         store.grid = grid;
         let store = Arc::new(store);
-        let config = VaultConfig { memory: 24 << 20, read_ahead_threads: 2 };
+        let config = VaultConfig { memory: 24 << 20, read_ahead_threads: 2, ..VaultConfig::default() };
         let vault = Locked::open(store.clone()).unwrap().unlock_as(world.keyring.clone(), config).unwrap();
         let file = id(&vault, session, "stream");
         let mut read: Vec<u8> = Vec::new();
@@ -288,7 +288,7 @@ fn a_stream_is_opened_ahead_and_within_the_budget() {
 fn files_announced_are_opened_before_they_are_read() {
     let mut world = World::new();
     let (session, bytes) = stream(&mut world, 3);
-    let config = VaultConfig { memory: 24 << 20, read_ahead_threads: 1 };
+    let config = VaultConfig { memory: 24 << 20, read_ahead_threads: 1, ..VaultConfig::default() };
     let locked = Locked::open(Arc::new(Counting::new(&world))).unwrap();
     let vault = locked.unlock_as(world.keyring.clone(), config).unwrap();
     let file = id(&vault, session, "stream");

@@ -88,7 +88,7 @@ fn world() -> (World, SessionNo, FrameRef) {
 }
 
 fn read(world: &World, moved: Moved, session: SessionNo) -> Result<Vec<u8>, ReadFailure> {
-    let config = VaultConfig { memory: 16 << 20, read_ahead_threads: 0 };
+    let config = VaultConfig { memory: 16 << 20, read_ahead_threads: 0, ..VaultConfig::default() };
     let locked = Locked::open(Arc::new(Counting::new(world))).unwrap().with_relocations(Arc::new(moved));
     let vault = locked.unlock_as(world.keyring.clone(), config).unwrap();
     let inside = || {
@@ -127,7 +127,7 @@ fn a_pack_that_moves_while_it_is_read_is_followed() {
             Ok(self.0.lock().unwrap().get(&(session, number)).cloned().unwrap_or_default())
         }
     }
-    let config = VaultConfig { memory: 16 << 20, read_ahead_threads: 0 };
+    let config = VaultConfig { memory: 16 << 20, read_ahead_threads: 0, ..VaultConfig::default() };
     let locked = Locked::open(Arc::new(Counting::new(&world))).unwrap();
     let locked = locked.with_relocations(Arc::new(Later(shared.clone())));
     let vault = locked.unlock_as(world.keyring.clone(), config).unwrap();

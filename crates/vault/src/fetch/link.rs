@@ -1,0 +1,110 @@
+//! What the way to the store is like, from how long its answers took. Pure: durations in, estimates out.
+//!
+//! **What it is.** Round trip, rate and the time after which an answer is late, over the last answers.
+//! **What it may not do.** Read a clock. **What always holds.** Before anything was seen the estimates are
+//! modest; one odd answer moves none of them far. **Where it is tested.** Below.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Answers that are remembered.
+const REMEMBERED: usize = 64;
+/// Answers before one can be called late.
+const ENOUGH: usize = 16;
+/// Bytes a second that are assumed before anything was seen: a household's line.
+const RATE_FIRST: f64 = 4e6;
+/// Share of a new observation in the rate.
+const WEIGHT: f64 = 0.25;
+/// Nothing is called late before this.
+const LATE_MIN: Duration = Duration::from_millis(20);
+
+/// The way to the store.
+pub(crate) struct Link {
+    /// How long the last answers took.
+    took: VecDeque<Duration>,
+    rate: f64,
+    seen: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { took: VecDeque::with_capacity(REMEMBERED), rate: RATE_FIRST, seen: false }
+    }
+}
+
+impl Link {
+    /// Notes an answer of `bytes` bytes that took `took` while `flying` others were under way.
+    pub(crate) fn landed(&mut self, bytes: u64, took: Duration, flying: usize) {
+        if self.took.len() == REMEMBERED {
+            self.took.pop_front();
+        }
+        self.took.push_back(took);
+        let seconds = took.as_secs_f64().max(1e-4);
+        let beyond = (took.saturating_sub(self.round_trip())).as_secs_f64().max(1e-4);
+        // What is beyond a round trip was spent on the bytes; where all answers are alike that is little, and
+        // says little: an answer is believed to show an eighth of the rate at least.
+        let alone = (bytes as f64 / beyond).min(8.0 * bytes as f64 / seconds);
+        let seen = alone * (flying + 1) as f64;
+        self.rate = if self.seen { self.rate + (seen - self.rate) * WEIGHT } else { seen };
+        self.seen = true;
+    }
+
+    /// The shortest of the last answers: what asking costs, however little is asked for.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.took.iter().min().copied().unwrap_or(Duration::from_millis(50))
+    }
+
+    /// Bytes that come in this time, about.
+    pub(crate) fn carries(&self, time: Duration) -> u64 {
+        (self.rate * time.as_secs_f64()) as u64
+    }
+
+    /// After how long an answer is later than 19 of 20 (by a half, so that a slow minute is not answered with
+    /// twice the load); `None` while too little was seen.
+    pub(crate) fn late(&self) -> Option<Duration> {
+        if self.took.len() < ENOUGH {
+            return None;
+        }
+        let mut took: Vec<Duration> = self.took.iter().copied().collect();
+        took.sort_unstable();
+        // One in twenty may be what is to be got round: just below it.
+        let at = took.len() * 9 / 10;
+        Some((took[at] * 3 / 2).max(LATE_MIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_fast_far_link_and_a_slow_one_are_told_apart() {
+        let (mut fast, mut slow) = (Link::default(), Link::default());
+        for _ in 0..20 {
+            fast.landed(64 << 10, 41 * MS, 0);
+            fast.landed(1 << 20, 51 * MS, 0);
+            // 1 Mbit/s
+            slow.landed(64 << 10, 564 * MS, 0);
+            slow.landed(256 << 10, 2137 * MS, 0);
+        }
+        assert!(fast.carries(Duration::from_secs(1)) > 50_000_000);
+        assert!(slow.carries(Duration::from_secs(1)) < 1_000_000);
+        assert_eq!(fast.round_trip(), 41 * MS);
+    }
+
+    #[test]
+    fn late_is_what_most_answers_are_not() {
+        let mut link = Link::default();
+        for n in 0..15 {
+            link.landed(65_536, (40 + n) * MS, 0);
+        }
+        assert_eq!(link.late(), None);
+        // One in twenty takes two seconds: it does not become what is waited for.
+        for n in 0..200 {
+            link.landed(65_536, if n % 20 == 0 { 2000 * MS } else { 40 * MS }, 0);
+        }
+        assert_eq!(link.late(), Some(60 * MS));
+    }
+}
