@@ -220,7 +220,8 @@ impl Wire {
         with_account: bool,
         memory: u64,
     ) -> Result<Unlocked, Failure> {
-        let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads(), ..VaultConfig::default() };
+        let config =
+            VaultConfig { memory, read_ahead_threads: read_ahead_threads(), ..VaultConfig::default() };
         if let Some(mut text) = secret::given_passphrase(&self.global)? {
             tracing::debug!("unlocking with the passphrase that was given");
             let passphrase = Passphrase::new(std::mem::take(&mut text));

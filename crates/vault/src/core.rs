@@ -6,9 +6,9 @@
 use crate::cache::{Frames, Pages, Weighed, weighed};
 use crate::content::{LONG, Next, Reading, Starts, starts_of};
 use crate::error::VaultError;
-use crate::fetch::{Fetcher, blob_of};
 use crate::fetch::ahead::ReadAhead;
 use crate::fetch::plan::{Cursors, FETCHED, OPENED};
+use crate::fetch::{Fetcher, blob_of};
 use crate::floor::Pins;
 use crate::forward::Relocations;
 use crate::open::Opener;

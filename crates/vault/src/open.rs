@@ -76,7 +76,11 @@ impl Opener {
                 tracing::debug!(error = crate::error::describe(&error), "fetching a frame again");
                 count(&self.fetcher.counters().refetched, 1);
                 self.packs.remove(&at.pack);
-                self.fetcher.forget(blob_of(at.pack.session, at.pack.number), at.offset.into(), at.stored_len.into());
+                self.fetcher.forget(
+                    blob_of(at.pack.session, at.pack.number),
+                    at.offset.into(),
+                    at.stored_len.into(),
+                );
                 self.open_once(kind, at, plain_len)
             }
             done => done,

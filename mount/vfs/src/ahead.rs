@@ -15,7 +15,7 @@ const STRIDE: u32 = 8;
 /// Files in order before anything is opened ahead.
 const SURE: u32 = 3;
 /// How many files are hinted at.
-const WINDOW: u32 = 32;
+const WINDOW: u32 = 128;
 
 #[derive(Clone, Copy)]
 struct Cursor {

@@ -78,12 +78,7 @@ struct State {
 }
 
 impl Blocks {
-    pub(crate) fn new(
-        store: Arc<dyn Readable>,
-        grid: u64,
-        runtime: Handle,
-        counters: Arc<Counters>,
-    ) -> Self {
+    pub(crate) fn new(store: Arc<dyn Readable>, grid: u64, runtime: Handle, counters: Arc<Counters>) -> Self {
         let (gate, kept, state) = (Gate::new(), OnceLock::new(), Mutex::default());
         Self { core: Arc::new(Core { store, grid, runtime, gate, kept, state, counters }) }
     }
@@ -376,7 +371,8 @@ impl Core {
     }
 
     fn block_of(&self, got: &Got, block: u32) -> Bytes {
-        let at = (u64::from(block) * self.grid).saturating_sub(got.offset).min(got.bytes.len() as u64) as usize;
+        let at =
+            (u64::from(block) * self.grid).saturating_sub(got.offset).min(got.bytes.len() as u64) as usize;
         got.bytes.slice(at..got.bytes.len().min(at + self.grid as usize))
     }
 

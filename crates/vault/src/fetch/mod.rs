@@ -54,9 +54,9 @@ impl Fetcher {
         let grid = store.grid().max(1);
         let waiter = Waiter::for_grid(grid)?;
         let counters: Arc<Counters> = Arc::default();
-        let blocks = waiter.runtime().map(|runtime| {
-            Blocks::new(Arc::clone(&store), grid, runtime.clone(), Arc::clone(&counters))
-        });
+        let blocks = waiter
+            .runtime()
+            .map(|runtime| Blocks::new(Arc::clone(&store), grid, runtime.clone(), Arc::clone(&counters)));
         Ok(Self { waiter, grid, flights: Flights::new(), counters, blocks, store })
     }
 
@@ -100,7 +100,13 @@ impl Fetcher {
     }
 
     /// Exactly `len` bytes from `offset` on.
-    pub(crate) fn range(&self, blob: BlobKey, offset: u64, len: u64, class: Class) -> Result<Bytes, VaultError> {
+    pub(crate) fn range(
+        &self,
+        blob: BlobKey,
+        offset: u64,
+        len: u64,
+        class: Class,
+    ) -> Result<Bytes, VaultError> {
         let short = || VaultError::damaged(blob, offset, "the blob ends too early");
         if let Some(blocks) = &self.blocks {
             let bytes = blocks.range(blob, offset, len, class)?;

@@ -73,7 +73,8 @@ impl Cursors {
                 if self.table.len() == CURSORS {
                     self.table.pop_front();
                 }
-                let fresh = Cursor { file, next: end, confirmed: false, window: self.windows.first, ahead: 0 };
+                let fresh =
+                    Cursor { file, next: end, confirmed: false, window: self.windows.first, ahead: 0 };
                 if !(self.windows.from_start && offset == 0 && end < size) {
                     self.table.push_back(fresh);
                     return None;

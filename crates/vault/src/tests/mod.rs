@@ -2,6 +2,7 @@
 
 mod contents;
 mod damage;
+mod far;
 mod forwards;
 mod snapshots;
 mod trees;

@@ -1,0 +1,220 @@
+//! Reading a store across a network: what is asked for, how often, and what is kept.
+
+use crate::fixture::{Counting, PackWriter, TreeWriter, World, holds};
+use crate::{Locked, Vault, VaultConfig};
+use backupengine_format::page::{Content, Extent};
+use backupengine_model::{ContentReader, FrameKind, NodeId, SessionNo, TreeReader};
+use backupengine_store::{BlobKey, BlockCache, Range};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::ops;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const GRID: u64 = 65_536;
+const FRAME: usize = 200_000;
+
+/// One file of so many frames that do not compress.
+fn noise(world: &mut World, frames: usize) -> (SessionNo, Vec<u8>) {
+    let mut state = 88_172_645_463_325_252_u64;
+    let bytes: Vec<u8> = (0..frames * FRAME)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        })
+        .collect();
+    let parts = bytes.clone();
+    let content = move |pack: &mut PackWriter| {
+        let rows = parts
+            .chunks(FRAME)
+            .map(|part| Extent { len: FRAME as u64, frame: Some(pack.raw(FrameKind::Data, part)) });
+        Content::Extents(rows.collect())
+    };
+    (world.push(TreeWriter::new([]).with(holds("noise", bytes.len() as u64, content))), bytes)
+}
+
+fn far(world: &World, config: VaultConfig, change: impl FnOnce(&mut Counting)) -> (Arc<Counting>, Vault) {
+    let mut store = Counting::new(world);
+    store.grid = GRID;
+    change(&mut store);
+    let store = Arc::new(store);
+    let vault = Locked::open(store.clone()).unwrap().unlock_as(world.keyring.clone(), config).unwrap();
+    (store, vault)
+}
+
+fn id(vault: &Vault, session: SessionNo) -> NodeId {
+    vault.lookup(NodeId::root(session), b"noise").unwrap().unwrap().id
+}
+
+/// Bytes of each block of the pack that were asked for, and that each range lies on the grid.
+fn asked(store: &Counting, blob: BlobKey) -> HashMap<u64, u32> {
+    let mut times = HashMap::new();
+    for (key, range) in store.gets.lock().unwrap().iter().filter(|(key, _)| *key == blob) {
+        match range {
+            Range::At { offset, len } => {
+                assert!(offset % GRID == 0 && len % GRID == 0, "{key} {range:?}");
+                (offset / GRID..(offset + len) / GRID)
+                    .for_each(|block| *times.entry(block).or_default() += 1);
+            }
+            Range::Suffix(len) => assert_eq!(len % GRID, 0),
+            Range::Whole => panic!("{key} was fetched whole"),
+        }
+    }
+    times
+}
+
+fn read_in_steps(vault: &Vault, file: NodeId, step: usize) -> Vec<u8> {
+    let (mut read, mut out) = (Vec::new(), vec![0; step]);
+    loop {
+        let n = vault.read_at(file, read.len() as u64, &mut out).unwrap();
+        if n == 0 {
+            return read;
+        }
+        read.extend_from_slice(&out[..n]);
+    }
+}
+
+#[test]
+fn many_readers_of_one_range_far_away_cost_one_fetch() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 1);
+    let config = VaultConfig { read_ahead_threads: 0, ..VaultConfig::default() };
+    let (store, vault) = far(&world, config, |store| store.delay = Duration::from_millis(20));
+    let file = id(&vault, session);
+    std::thread::scope(|scope| {
+        for n in 0..8_usize {
+            let (vault, bytes) = (vault.clone(), &bytes);
+            scope.spawn(move || {
+                let mut out = vec![0; 1000];
+                vault.read_at(file, n as u64 * 1000, &mut out).unwrap();
+                assert!(out == bytes[n * 1000..][..1000]);
+            });
+        }
+    });
+    // The frame, and once for the whole pack the trailer at its end.
+    let gets = store.gets.lock().unwrap().clone();
+    let of_pack: Vec<_> = gets.iter().filter(|(key, _)| *key == BlobKey::Pack(session, 0)).collect();
+    assert_eq!(
+        of_pack.iter().filter(|(_, range)| matches!(range, Range::At { .. })).count(),
+        1,
+        "{of_pack:?}"
+    );
+    assert_eq!(
+        of_pack.iter().filter(|(_, range)| matches!(range, Range::Suffix(_))).count(),
+        1,
+        "{of_pack:?}"
+    );
+}
+
+#[test]
+fn reading_in_order_fetches_each_block_once_and_ahead() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 100);
+    let (store, vault) = far(&world, VaultConfig::default(), |store| store.delay = Duration::from_millis(5));
+    let file = id(&vault, session);
+    assert!(read_in_steps(&vault, file, 128 << 10) == bytes);
+    let times = asked(&store, BlobKey::Pack(session, 0));
+    assert!(times.values().all(|&times| times == 1), "a block was fetched twice: {times:?}");
+    let stats = vault.stats();
+    assert!(stats.bytes_ahead > bytes.len() as u64 / 2, "{stats:?}");
+}
+
+#[test]
+fn reading_here_and_there_in_a_large_file_fetches_little_more_than_it_reads() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 100);
+    let (store, vault) = far(&world, VaultConfig::default(), |_| {});
+    let file = id(&vault, session);
+    let mut out = vec![0; 4096];
+    let before = store.gets_of(BlobKey::Pack(session, 0));
+    for n in 0..30_usize {
+        let at = (n * 37 % 100) * FRAME + 5000;
+        vault.read_at(file, at as u64, &mut out).unwrap();
+        assert!(out == bytes[at..at + 4096]);
+    }
+    let fetched: u32 = asked(&store, BlobKey::Pack(session, 0)).values().sum();
+    // A frame of 200 kB touches five blocks at most.
+    assert!(u64::from(fetched) <= 30 * 5 + 4, "{fetched} blocks");
+    assert!(store.gets_of(BlobKey::Pack(session, 0)) - before <= 31);
+}
+
+#[test]
+fn an_answer_that_is_late_is_asked_for_again() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 100);
+    let config = VaultConfig { read_ahead_threads: 0, ..VaultConfig::default() };
+    let (_, vault) = far(&world, config, |store| {
+        store.delay = Duration::from_millis(2);
+        store.stalls = Some((20, Duration::from_secs(3)));
+    });
+    let file = id(&vault, session);
+    let mut out = vec![0; 4096];
+    for n in 0..100_usize {
+        let at = (n * 37 % 100) * FRAME;
+        vault.read_at(file, at as u64, &mut out).unwrap();
+        assert!(out == bytes[at..at + 4096]);
+    }
+    assert!(vault.stats().hedged > 0, "{:?}", vault.stats());
+}
+
+/// Blocks in memory, some of them wrong.
+#[derive(Default)]
+struct Disk {
+    blocks: Mutex<HashMap<(BlobKey, u32), Bytes>>,
+    dropped: Mutex<Vec<(BlobKey, u32)>>,
+}
+
+impl BlockCache for Disk {
+    fn get(&self, key: BlobKey, block: u32) -> Option<Bytes> {
+        self.blocks.lock().unwrap().get(&(key, block)).cloned()
+    }
+    fn put(&self, key: BlobKey, block: u32, bytes: &Bytes) {
+        self.blocks.lock().unwrap().insert((key, block), bytes.clone());
+    }
+    fn holds(&self, key: BlobKey, block: u32) -> bool {
+        self.blocks.lock().unwrap().contains_key(&(key, block))
+    }
+    fn drop_blocks(&self, key: BlobKey, blocks: ops::Range<u32>) {
+        for block in blocks {
+            self.blocks.lock().unwrap().remove(&(key, block));
+            self.dropped.lock().unwrap().push((key, block));
+        }
+    }
+}
+
+#[test]
+fn blocks_on_this_device_are_not_fetched_again_and_wrong_ones_cost_one_fetch() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 20);
+    let blob = BlobKey::Pack(session, 0);
+    let disk = Arc::new(Disk::default());
+    let config =
+        || VaultConfig { read_ahead_threads: 0, blocks: Some(disk.clone()), ..VaultConfig::default() };
+    let (_, vault) = far(&world, config(), |_| {});
+    assert!(read_in_steps(&vault, id(&vault, session), 1 << 20) == bytes);
+    drop(vault);
+
+    let (store, vault) = far(&world, config(), |_| {});
+    assert!(read_in_steps(&vault, id(&vault, session), 1 << 20) == bytes);
+    assert!(asked(&store, blob).is_empty(), "what lies on the disk was fetched");
+    assert!(vault.stats().disk_hits > 0);
+    drop(vault);
+
+    // One block has rotted, one is too short: both are fetched anew, and what is shown is right.
+    let rotten = |block: u32| {
+        let mut bytes = disk.blocks.lock().unwrap()[&(blob, block)].to_vec();
+        bytes[100] ^= 1;
+        bytes
+    };
+    let (wrong, short) = (rotten(3), rotten(30)[..200].to_vec());
+    disk.put(blob, 3, &wrong.into());
+    disk.put(blob, 30, &short.into());
+    let (store, vault) = far(&world, config(), |_| {});
+    assert!(read_in_steps(&vault, id(&vault, session), 1 << 20) == bytes);
+    let times = asked(&store, blob);
+    assert!(times.contains_key(&3) && times.contains_key(&30), "{times:?}");
+    assert!(!times.contains_key(&15), "{times:?}");
+    assert!(disk.dropped.lock().unwrap().contains(&(blob, 3)));
+}
