@@ -17,6 +17,7 @@ mod account_devices;
 mod account_first;
 mod account_json;
 mod account_login;
+mod account_provider;
 mod account_readable;
 mod account_rebuilt;
 mod account_secrets;
