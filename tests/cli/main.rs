@@ -16,6 +16,7 @@
 mod account_devices;
 mod account_first;
 mod account_json;
+mod account_keystore;
 mod account_login;
 mod account_provider;
 mod account_readable;

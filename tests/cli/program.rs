@@ -65,6 +65,8 @@ pub(crate) struct Person {
     folder: TempDir,
     /// Who runs the program, where that is not who runs the test.
     user: Option<u32>,
+    /// Beyond what every person has in the environment.
+    more: Vec<(String, String)>,
 }
 
 impl Person {
@@ -75,7 +77,7 @@ impl Person {
         for name in ["src", "mnt"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Self { folder, user: None }
+        Self { folder, user: None, more: Vec::new() }
     }
 
     /// One with a vault, where `init` was run.
@@ -98,6 +100,12 @@ impl Person {
             std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         self.user = Some(NOBODY);
+    }
+
+    /// Has this in the environment from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.more.retain(|(known, _)| known != name);
+        self.more.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -129,6 +137,7 @@ impl Person {
         command.env("BACKUPENGINE_HOME", self.at("home")).env("TZ", "UTC");
         // Not the key store of whoever runs the tests.
         command.env("BACKUPENGINE_KEYCHAIN", "file");
+        command.envs(self.more.iter().map(|(name, value)| (name, value)));
         if let Some(user) = self.user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
             std::os::unix::process::CommandExt::gid(&mut command, user);
