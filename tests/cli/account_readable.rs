@@ -1,6 +1,6 @@
 //! Nothing that the control plane or the store keeps or logs can be read: no name, no content, no plain hash of it.
 use crate::account_world::with_new_factor;
-use crate::program::{Person, program};
+use crate::program::Person;
 use backupengine_tests::account::Server;
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader};
@@ -101,7 +101,7 @@ fn no_log_holds_a_name_or_content_at_any_level() {
     let folder = tempfile::Builder::new().prefix("be-test-").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     let log = folder.path().join("server.log");
-    let mut child = Command::new(program().with_file_name("backupengine-server"))
+    let mut child = Command::new(backupengine_tests::program::server())
         .args(["--dev", "--listen", "127.0.0.1:0", "--region", "eu", "--data"])
         .arg(folder.path().join("data"))
         .env("BACKUPENGINE_LOG", "trace")

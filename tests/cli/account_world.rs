@@ -3,7 +3,7 @@ use crate::program::{Person, Ran};
 use backupengine_tests::account::{PASSWORD, Server};
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Somebody's account, and the key of the second factor.
@@ -37,6 +37,16 @@ fn code(server: &Server, uri: &str) -> String {
 
 /// Runs something that makes a factor: its command hands the address over and waits for the code.
 pub(crate) fn with_new_factor(server: &Server, person: &Person, args: &[&str]) -> (Ran, String) {
+    with_new_factor_after(server, person, args, |_| ())
+}
+
+/// The same, where something has to be done with the running program before it comes that far.
+pub(crate) fn with_new_factor_after(
+    server: &Server,
+    person: &Person,
+    args: &[&str],
+    before: impl FnOnce(&mut Child),
+) -> (Ran, String) {
     let (uri, code_file) = (person.at("uri"), person.at("code"));
     drop(std::fs::remove_file(&uri));
     drop(std::fs::remove_file(&code_file));
@@ -48,7 +58,8 @@ pub(crate) fn with_new_factor(server: &Server, person: &Person, args: &[&str]) -
     all.extend(["--totp-command", &command]);
     let mut started = person.command(&all);
     started.env("BACKUPENGINE_PASSWORD", PASSWORD).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let started = started.spawn().unwrap();
+    let mut started = started.spawn().unwrap();
+    before(&mut started);
     let told = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| wait_for(&uri));
         let told = waiting.join();

@@ -16,8 +16,11 @@
 mod account_devices;
 mod account_first;
 mod account_json;
+mod account_keystore;
 mod account_login;
+mod account_provider;
 mod account_readable;
+mod account_rebuilt;
 mod account_secrets;
 mod account_world;
 mod bad_input;
@@ -29,4 +32,5 @@ mod mounts;
 mod program;
 mod round_trip;
 mod secrets;
+mod seen;
 mod signals;

@@ -1,33 +1,12 @@
 //! The built program, and a home of its own to run it in.
+pub(crate) use backupengine_tests::program::client as program;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// The passphrase of every vault made here.
 pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
-
-/// The program, built once from this tree.
-pub(crate) fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--workspace", "--all-targets", "--message-format=json", "--quiet"])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "the program does not build");
-        let lines = built.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-        let messages = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
-        let executable = messages
-            .filter(|m| m["target"]["name"] == "backupengine" && m["profile"]["test"] == false)
-            .find_map(|m| m["executable"].as_str().map(PathBuf::from));
-        executable.expect("cargo names what it built")
-    })
-}
 
 /// Whether mounts are to be tested; fails where they are and cannot be.
 pub(crate) fn fuse_is_wanted() -> bool {
@@ -86,6 +65,8 @@ pub(crate) struct Person {
     folder: TempDir,
     /// Who runs the program, where that is not who runs the test.
     user: Option<u32>,
+    /// Beyond what every person has in the environment.
+    more: Vec<(String, String)>,
 }
 
 impl Person {
@@ -96,7 +77,7 @@ impl Person {
         for name in ["src", "mnt"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Self { folder, user: None }
+        Self { folder, user: None, more: Vec::new() }
     }
 
     /// One with a vault, where `init` was run.
@@ -119,6 +100,12 @@ impl Person {
             std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         self.user = Some(NOBODY);
+    }
+
+    /// Has this in the environment from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.more.retain(|(known, _)| known != name);
+        self.more.push((name.to_owned(), value.to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -150,6 +137,7 @@ impl Person {
         command.env("BACKUPENGINE_HOME", self.at("home")).env("TZ", "UTC");
         // Not the key store of whoever runs the tests.
         command.env("BACKUPENGINE_KEYCHAIN", "file");
+        command.envs(self.more.iter().map(|(name, value)| (name, value)));
         if let Some(user) = self.user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
             std::os::unix::process::CommandExt::gid(&mut command, user);

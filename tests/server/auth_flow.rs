@@ -1,6 +1,6 @@
 //! The way of a login through a provider, step by step, as browser and client go it.
-use crate::auth_provider::{Idp, Signer};
 use crate::auth_world::{Answer, Client, World};
+use backupengine_tests::provider::{Idp, Signer};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;

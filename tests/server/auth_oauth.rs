@@ -2,8 +2,8 @@
 use crate::auth_flow::{
     VERIFIER, challenge, code, error, exchange, get, param, path, start, to_callback, to_client,
 };
-use crate::auth_provider::{CLIENT_ID, Idp, Signer, person};
 use crate::auth_world::{PASSWORD, World, address, claims};
+use backupengine_tests::provider::{CLIENT_ID, Idp, Signer, person};
 use reqwest::Method;
 use serde_json::json;
 

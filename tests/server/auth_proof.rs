@@ -1,6 +1,6 @@
 //! Identity: what a provider swears counts only if it is the provider, for us, now, and for this login.
 use crate::auth_flow::{code, error, get, param, path, start, to_callback, to_client};
-use crate::auth_provider::{CLIENT_ID, Signer, person};
+use backupengine_tests::provider::{CLIENT_ID, Signer, person};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};

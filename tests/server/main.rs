@@ -11,7 +11,6 @@ mod auth_jwt;
 mod auth_limits;
 mod auth_oauth;
 mod auth_proof;
-mod auth_provider;
 mod auth_refresh;
 mod auth_user;
 mod auth_world;

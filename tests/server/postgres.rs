@@ -1,5 +1,5 @@
-//! A PostgreSQL on a loopback port, with TLS, and authorities that vouch for it.
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+//! A PostgreSQL on a loopback port, with TLS.
+use backupengine_tests::tls::Authority;
 use std::future::Future;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,41 +9,6 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 const PASSWORD: &str = "hunter2hunter2";
-
-/// Signs certificates.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        // Each has a name of its own, as real ones have.
-        let name: String = key.public_key_raw().iter().map(|byte| format!("{byte:02x}")).take(16).collect();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, key).unwrap())
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
-        std::fs::write(folder.join(name), self.pem()).unwrap();
-        folder.join(name)
-    }
-
-    /// Chain and key for a host.
-    pub(crate) fn issue(&self, folder: &Path, host: &str) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        let (chain, file) = (folder.join("chain.pem"), folder.join("key.pem"));
-        std::fs::write(&chain, certificate.pem()).unwrap();
-        std::fs::write(&file, key.serialize_pem()).unwrap();
-        (chain, file)
-    }
-}
 
 /// A running one. Ends on drop.
 pub(crate) struct Postgres {

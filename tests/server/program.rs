@@ -1,34 +1,14 @@
 //! The built program: what it says, how it ends, and that no log of it holds a secret.
 use backupengine_tests::account::{PASSWORD, Server};
+use backupengine_tests::program::server as program;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--workspace", "--all-targets", "--message-format=json", "--quiet"])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "the program does not build");
-        let lines = built.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-        let messages = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
-        let executable = messages
-            .filter(|m| m["target"]["name"] == "backupengine-server" && m["profile"]["test"] == false)
-            .find_map(|m| m["executable"].as_str().map(PathBuf::from));
-        executable.expect("cargo names what it built")
-    })
-}
 
 /// `--dev`, running. Killed on drop.
 struct Running {

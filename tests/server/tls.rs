@@ -1,9 +1,10 @@
 //! Guards: TLS 1.3 or nothing, towards clients and towards the database; and the database is who it says.
-use crate::postgres::{Authority, Postgres};
+use crate::postgres::Postgres;
 use backupengine_server::app::App;
 use backupengine_server::config::{Config, Secret};
 use backupengine_server::db;
 use backupengine_tests::account::Server;
+use backupengine_tests::tls::Authority;
 use reqwest::tls::Version;
 use std::path::Path;
 

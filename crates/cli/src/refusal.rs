@@ -123,6 +123,9 @@ fn identity(code: &str) -> Option<Known> {
         | "refresh_token_already_used"
         | "session_expired"
         | "insufficient_aal" => (Kind::Denied, Some(LOGIN)),
+        "flow_state_not_found" | "flow_state_expired" | "bad_code_verifier" => {
+            (Kind::Denied, Some("begin the login again, and finish it in the browser within five minutes"))
+        }
         "over_request_rate_limit" => (Kind::Failed, Some("too many tries: wait some minutes")),
         _ => return None,
     })

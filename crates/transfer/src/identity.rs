@@ -161,6 +161,15 @@ impl Identity {
         self.ask(asked, false)
     }
 
+    /// Whether the server offers a login by this provider.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub fn offers(&self, provider: &str) -> Result<bool, TransferError> {
+        let settings: serde_json::Value = self.ask(Asked::new(Method::GET, "/settings"), true)?;
+        Ok(settings["external"][provider] == true)
+    }
+
     /// The address a browser opens to log in by a provider (`google`, `azure`, `apple`), PKCE S256.
     ///
     /// # Errors

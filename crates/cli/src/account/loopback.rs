@@ -33,6 +33,11 @@ pub(crate) fn by_provider(
     provider: &str,
     open_browser: bool,
 ) -> Result<Session, Failure> {
+    // The browser would end on a page of the server, and nobody would come back.
+    if !identity.offers(provider)? {
+        return Err(Failure::usage(format!("this server offers no login by {provider}"))
+            .hint("log in by e-mail and password: backupengine login --email E"));
+    }
     let failed = |e| Failure::new(Kind::Failed, e).while_doing("the browser cannot be listened for");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;

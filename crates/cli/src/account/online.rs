@@ -9,6 +9,7 @@ use crate::account::keeper::Kept;
 use crate::account::{Account, CodeSource, Keys};
 use crate::error::{Failure, Kind};
 use crate::keychain::{hex, random};
+use crate::output::shown;
 use backupengine_api::auth::Session;
 use backupengine_api::{Code, DeviceListed, Empty, Opaque, Operation, op};
 use backupengine_model::{DeviceId, SessionNo};
@@ -143,12 +144,33 @@ impl Online {
         let spools = cache.join(self.account.folder().file_name().unwrap_or_default()).join("spools");
         let config = PresignedConfig { fresh: FRESH, ..PresignedConfig::new(spools) };
         PresignedStore::open(&self.calls, config).map_err(|error| match error {
-            TransferError::Refused(refusal) if refusal.known() == Some(Code::NotFound) => {
-                Failure::new(Kind::Failed, format!("the account at {} has no vault yet", self.account.host()))
-                    .hint("make it: backupengine init")
-            }
+            TransferError::Refused(refusal) if refusal.known() == Some(Code::NotFound) => self.no_vault(),
             other => other.into(),
         })
+    }
+
+    /// That the server knows no vault of this account: none was made yet, or the server lost what it knew.
+    pub(crate) fn no_vault(&self) -> Failure {
+        let host = self.account.host();
+        let Ok(Some(device)) = self.account.device() else {
+            return Failure::new(Kind::Failed, format!("the account at {host} has no vault yet"))
+                .hint("make it: backupengine init");
+        };
+        let (vault, email) = (device.certificate.vault, &self.account.profile.email);
+        let place = self.account.folder().join("vault.json");
+        let text = format!(
+            "the server at {host} knows nothing of the vault {vault}, of which this device has the keys"
+        );
+        Failure::new(Kind::Failed, text)
+            .hint(format!(
+                "if its database was lost, whoever runs it registers the vault again from the bucket: \
+                 backupengine-server rebuild {vault} {}",
+                shown(email.as_bytes())
+            ))
+            .hint(format!(
+                "to make another vault all the same, move {} away and run: backupengine init",
+                place.display()
+            ))
     }
 }
 

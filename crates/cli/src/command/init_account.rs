@@ -60,6 +60,10 @@ pub(crate) fn run(wire: &Wire, args: &Init, base: &str) -> Result<Outcome, Failu
         finish(wire, &online, &making, &file)?;
         return report(wire, args, &online, &making, None);
     }
+    // Where the server lost the vault, another one beside it would only hide the way back.
+    if online.account.device()?.is_some() {
+        return Err(online.no_vault());
+    }
     if !args.yes && !secret::can_ask() {
         return Err(Failure::usage("nobody is there to type the recovery code back")
             .hint("with --yes it is printed and not asked for"));

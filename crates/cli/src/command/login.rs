@@ -3,7 +3,7 @@
 //! What always holds: the vault's keys are believed only after its fingerprint was compared or its recovery code
 //! opened them. Running it again goes on where it stopped.
 use crate::account::{
-    self, Account, CodeSource, Online, by_provider, enrol, host, recover, region_of, role, take_over,
+    self, Account, CodeSource, Online, Profile, by_provider, enrol, host, recover, region_of, role, take_over,
 };
 use crate::args::Login;
 use crate::command::signup::{email, first_factor};
@@ -15,7 +15,7 @@ use crate::place::parse_server;
 use crate::secret;
 use crate::secrets::Keychain;
 use crate::wire::Wire;
-use backupengine_api::auth::Session;
+use backupengine_api::auth::{Session, User};
 use backupengine_api::{Empty, op};
 use backupengine_seal::device_fingerprint;
 use backupengine_transfer::{Identity, Signer};
@@ -55,15 +55,6 @@ pub(crate) fn run(wire: &Wire, args: &Login) -> Result<Outcome, Failure> {
     };
     let session = log_in(wire, args, &account, &codes)?;
     let email = session.user.email.clone().unwrap_or_default();
-    if !account.profile.user.is_empty() && account.profile.user != session.user.id {
-        return Err(Failure::usage(format!(
-            "this device is one of another account at {}, of {}",
-            account.host(),
-            output::shown(account.profile.email.as_bytes())
-        ))
-        .hint("leave that one first: backupengine logout --forget-device")
-        .hint("or keep the two apart: BACKUPENGINE_HOME"));
-    }
     account.profile.email.clone_from(&email);
     account.profile.user.clone_from(&session.user.id);
     let (online, enrolled) = enrol(account, &session)?;
@@ -119,6 +110,7 @@ fn log_in(wire: &Wire, args: &Login, account: &Account, codes: &CodeSource<'_>) 
         }
     };
     let user = identity.user(&first.access_token)?;
+    refuse_another(account, &user)?;
     match user.factors.iter().find(|factor| factor.status == "verified") {
         Some(factor) => codes.verify(&identity, &first.access_token, &factor.id, None),
         None => {
@@ -126,6 +118,24 @@ fn log_in(wire: &Wire, args: &Login, account: &Account, codes: &CodeSource<'_>) 
             first_factor(&identity, &first.access_token, codes)
         }
     }
+}
+
+/// One home is a device of one account of a server. Asked before a second factor is made for somebody else. The same
+/// address under another id is the same account, made anew after the server's database was lost: this device's keys
+/// open the vault that was registered again for it.
+fn refuse_another(account: &Account, user: &User) -> Result<(), Failure> {
+    let Profile { user: known, email, .. } = &account.profile;
+    let same_address = user.email.as_ref().is_some_and(|said| said.eq_ignore_ascii_case(email));
+    if known.is_empty() || *known == user.id || same_address {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "this device is one of another account at {}, of {}",
+        account.host(),
+        output::shown(email.as_bytes())
+    ))
+    .hint("leave that one first: backupengine logout --forget-device")
+    .hint("or keep the two apart: BACKUPENGINE_HOME"))
 }
 
 fn has_vault(online: &Online) -> Result<bool, Failure> {

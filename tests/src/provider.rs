@@ -1,4 +1,9 @@
-//! An OpenID provider on loopback: an outside party, so a stand-in is right. It keeps to the protocol until told to lie.
+//! An OpenID provider on loopback: discovery, keys, authorize, token. An outside party, so a stand-in is right.
+//!
+//! **What it may not do.** Know anything of this product: it is told a client's id and secret and keeps to the protocol.
+//! **What always holds.** It is honest until a test changes its [`Habits`]; each code counts once.
+//! **Where it is tested.** `tests/server/auth_oauth.rs`, `tests/cli/account_provider.rs`.
+
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use axum::extract::{Form, Query, State};
@@ -15,24 +20,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) const CLIENT_ID: &str = "backup-client";
+/// What the server is called there.
+pub const CLIENT_ID: &str = "backup-client";
 const CLIENT_SECRET: &str = "the secret of the client";
 
 /// How it swears.
 #[derive(Clone)]
-pub(crate) struct Signer {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) key: EncodingKey,
-    pub(crate) kid: Option<String>,
+pub struct Signer {
+    /// Of the signature.
+    pub algorithm: Algorithm,
+    /// Private.
+    pub key: EncodingKey,
+    /// Names it, where it does.
+    pub kid: Option<String>,
 }
 
 impl Signer {
-    pub(crate) fn es256(kid: &str) -> Self {
+    /// A new key on P-256.
+    pub fn es256(kid: &str) -> Self {
         let pem = backupengine_server::auth::Keys::generate().unwrap();
         let key = EncodingKey::from_ec_pem(pem.expose().as_bytes()).unwrap();
         Self { algorithm: Algorithm::ES256, key, kid: Some(kid.to_owned()) }
     }
-    pub(crate) fn rs256(kid: &str) -> Self {
+    /// A new RSA key.
+    pub fn rs256(kid: &str) -> Self {
         let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
         let text = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
@@ -48,41 +59,46 @@ impl Signer {
 }
 
 /// A person who logs in there, and what is said of him.
-pub(crate) fn person(subject: &str, email: &str) -> Value {
+pub fn person(subject: &str, email: &str) -> Value {
     json!({"sub": subject, "email": email, "email_verified": true})
 }
 
 /// What it does and says; tests change it under way.
-pub(crate) struct Habits {
+pub struct Habits {
     /// Shown at `/keys`.
-    pub(crate) keys: Vec<Value>,
+    pub keys: Vec<Value>,
     /// With what it signs.
-    pub(crate) signer: Signer,
+    pub signer: Signer,
     /// Who logs in.
-    pub(crate) person: Value,
+    pub person: Value,
     /// Laid over the claims of the id_token; null takes one away.
-    pub(crate) claims: Value,
+    pub claims: Value,
     /// Laid over the discovery document.
-    pub(crate) document: Value,
+    pub document: Value,
     /// Given out in place of the id_token.
-    pub(crate) token: Option<String>,
+    pub token: Option<String>,
+    /// Nobody agrees: back with `access_denied`.
+    pub refuses: bool,
     /// Status of the token endpoint.
-    pub(crate) status: u16,
+    pub status: u16,
     /// How often its keys were fetched.
-    pub(crate) fetched: u32,
+    pub fetched: u32,
     codes: BTreeMap<String, String>,
     /// What the token endpoint was sent last.
-    pub(crate) form: HashMap<String, String>,
+    pub form: HashMap<String, String>,
 }
 
+/// One that runs, as long as the runtime it was started in.
 #[derive(Clone)]
-pub(crate) struct Idp {
-    pub(crate) base: String,
+pub struct Idp {
+    /// Its issuer: `http://127.0.0.1:PORT`.
+    pub base: String,
     habits: Arc<Mutex<Habits>>,
 }
 
 impl Idp {
-    pub(crate) async fn start(signer: Signer) -> Self {
+    /// On a free port.
+    pub async fn start(signer: Signer) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let habits = Habits {
@@ -92,6 +108,7 @@ impl Idp {
             claims: json!({}),
             document: json!({}),
             token: None,
+            refuses: false,
             status: 200,
             fetched: 0,
             codes: BTreeMap::new(),
@@ -107,10 +124,12 @@ impl Idp {
         tokio::spawn(async move { axum::serve(listener, routes).await });
         idp
     }
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Habits) -> T) -> T {
+    /// Changes or looks at what it does.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Habits) -> T) -> T {
         change(&mut self.habits.lock().unwrap())
     }
-    pub(crate) fn settings(&self, name: &str) -> Provider {
+    /// As the server is told of it.
+    pub fn settings(&self, name: &str) -> Provider {
         Provider {
             name: name.into(),
             issuer: self.base.clone(),
@@ -119,7 +138,7 @@ impl Idp {
         }
     }
     /// From now on it signs with this, and shows it.
-    pub(crate) fn rotate(&self, signer: Signer) {
+    pub fn rotate(&self, signer: Signer) {
         self.change(|habits| {
             habits.keys = vec![signer.jwk()];
             habits.signer = signer;
@@ -154,14 +173,18 @@ async fn keys(State(idp): State<Idp>) -> Json<Value> {
     })
 }
 
-/// The person has logged in and agreed: back with a code.
+/// The person has logged in and agreed: back with a code. Or has not.
 async fn authorize(State(idp): State<Idp>, Query(asked): Query<HashMap<String, String>>) -> Response {
     assert_eq!((asked["client_id"].as_str(), asked["response_type"].as_str()), (CLIENT_ID, "code"));
     assert!(asked["scope"].split(' ').any(|scope| scope == "openid"));
     let code = format!("code-{}", asked["state"]);
-    idp.change(|habits| habits.codes.insert(code.clone(), asked["nonce"].clone()));
     let mut back: url::Url = asked["redirect_uri"].parse().unwrap();
-    back.query_pairs_mut().append_pair("code", &code).append_pair("state", &asked["state"]);
+    let refuses = idp.change(|habits| {
+        habits.codes.insert(code.clone(), asked["nonce"].clone());
+        habits.refuses
+    });
+    let said = if refuses { ("error", "access_denied") } else { ("code", code.as_str()) };
+    back.query_pairs_mut().append_pair(said.0, said.1).append_pair("state", &asked["state"]);
     (StatusCode::FOUND, [("location", back.to_string())]).into_response()
 }
 
