@@ -38,11 +38,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Frames come and go in buffers of 256 KiB. The system's allocator gives each back to the kernel, and fresh pages cost
-/// as much as opening a frame does.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
