@@ -12,7 +12,7 @@ use crate::error::{Failure, Kind};
 use crate::keychain::{self, Device};
 use crate::output::tell;
 use crate::place::Place;
-use crate::{floor, secret};
+use crate::{cache, floor, secret};
 use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
 use backupengine_store::{FolderStore, Readable, Writable};
 use backupengine_transfer::PresignedStore;
@@ -220,8 +220,8 @@ impl Wire {
         with_account: bool,
         memory: u64,
     ) -> Result<Unlocked, Failure> {
-        let config =
-            VaultConfig { memory, read_ahead_threads: read_ahead_threads(), ..VaultConfig::default() };
+        let blocks = if with_account { cache::for_reading(&self.places.cache, locked.vault()) } else { None };
+        let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads(), blocks };
         if let Some(mut text) = secret::given_passphrase(&self.global)? {
             tracing::debug!("unlocking with the passphrase that was given");
             let passphrase = Passphrase::new(std::mem::take(&mut text));

@@ -1,11 +1,14 @@
 //! Gathers small files that follow each other in the walk into one frame.
 //!
-//! May not look anything up, compress or place. What always holds: a frame's plaintext is at most 256 KiB; who
+//! May not look anything up, compress or place. What always holds: a frame's plaintext is at most [`ROOM`]; who
 //! put bytes in holds a slot that is set when the frame has its place. Tested below.
 use crate::packer::FrameSlot;
 use backupengine_format::footer::FooterContent;
-use backupengine_format::limits::DATA_FRAME_MAX;
 use backupengine_model::ContentId;
+
+/// Plaintext bytes of a bundle at most. Half of what a frame may hold: who reads one small file opens half as much,
+/// for about a hundredth more stored bytes.
+pub(crate) const ROOM: usize = 128 << 10;
 
 /// A frame's worth of small files.
 #[derive(Default)]
@@ -21,7 +24,7 @@ pub(crate) struct Bundle {
 impl Bundle {
     /// Whether `len` bytes more fit in.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.plain.len() + len <= DATA_FRAME_MAX
+        self.plain.len() + len <= ROOM
     }
 
     /// Appends a piece; says where it begins.
@@ -29,7 +32,7 @@ impl Bundle {
         debug_assert!(self.has_room(bytes.len()));
         let inner = self.plain.len() as u32;
         if self.plain.is_empty() {
-            self.plain.reserve(DATA_FRAME_MAX);
+            self.plain.reserve(ROOM);
         }
         self.plain.extend_from_slice(bytes);
         if let Some(id) = id {
@@ -50,6 +53,6 @@ mod tests {
         assert_eq!(bundle.push(b"abc", None), 0);
         assert_eq!(bundle.push(&[7; 1000], Some(id)), 3);
         assert_eq!(bundle.contents, [FooterContent::Piece { id, inner: 3, len: 1000 }]);
-        assert!(bundle.has_room(DATA_FRAME_MAX - 1003) && !bundle.has_room(DATA_FRAME_MAX - 1002));
+        assert!(bundle.has_room(ROOM - 1003) && !bundle.has_room(ROOM - 1002));
     }
 }

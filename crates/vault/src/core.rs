@@ -116,6 +116,7 @@ impl Vault {
         let part = (config.memory / 16).max(64 << 10);
         let sealed = if fetcher.is_far() { 2 } else { 0 };
         fetcher.keep(sealed * part, config.blocks.clone(), config.read_ahead_threads > 0);
+        let fetched = fetcher.stay();
         let opener = Arc::new(Opener::new(fetcher, keyring, moved));
         let frames = Arc::new(Frames::new(Arc::clone(&opener), (8 - sealed) * part));
         let core = Core {
@@ -127,7 +128,7 @@ impl Vault {
             starts: weighed(part / 2, 8 << 10, StartsWeight),
             // A quarter of the frames that are kept: what was opened ahead is still there when it is read.
             cursors: Mutex::new(Cursors::new(OPENED, 2 * part)),
-            fetched: Mutex::new(Cursors::new(FETCHED, FETCHED.most)),
+            fetched: Mutex::new(Cursors::new(FETCHED, fetched)),
             ahead: ReadAhead::new(Arc::clone(&frames), config.read_ahead_threads, 2 * part),
             frames,
             opener,

@@ -98,7 +98,7 @@ mod tests {
     fn several_readers_are_followed_at_once() {
         let ahead = Ahead::default();
         let mut hints = [0; 3];
-        for step in 0..50 {
+        for step in 0..150 {
             for (reader, count) in hints.iter_mut().enumerate() {
                 *count += u32::from(ahead.begun(id(1 + reader as u32, 1000 + step)).is_some());
             }

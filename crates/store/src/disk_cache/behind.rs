@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Blocks that wait to be put: 4 MiB.
-const QUEUE: usize = 64;
+/// Blocks that wait to be put: 16 MiB, half of what comes in at once when much is fetched ahead.
+const QUEUE: usize = 256;
 
 /// See the module.
 pub struct WriteBehind {

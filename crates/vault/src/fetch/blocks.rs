@@ -146,6 +146,11 @@ impl Blocks {
         core.lock().rent.named(blob, blocks, false);
     }
 
+    /// Bytes that may be fetched ahead of one reader: what comes must stay until it is read.
+    pub(crate) fn stay(&self) -> u64 {
+        self.core.room() * self.core.grid
+    }
+
     /// Bytes of a range that need no fetch.
     pub(crate) fn there(&self, blob: BlobKey, offset: u64, len: u64) -> u64 {
         let core = &self.core;
@@ -174,7 +179,7 @@ impl Core {
     fn room(&self) -> u64 {
         let bytes = match &self.kept().disk {
             Some(_) => AHEAD_MAX,
-            None => (self.kept().memory.capacity() / 2).min(AHEAD_MAX),
+            None => (self.kept().memory.capacity() / 4).min(AHEAD_MAX),
         };
         bytes / self.grid
     }
@@ -233,7 +238,7 @@ impl Core {
             let access = Access { blob, blocks, class, missed: sent, total };
             let room = self.room().saturating_sub(state.ahead) as u32;
             let State { rent, link, .. } = &mut *state;
-            for run in rent.read(&access, link, self.grid, room) {
+            for run in rent.read(&access, link, self.grid, room, self.room() as u32) {
                 self.send_ahead(&mut state, blob, run);
             }
         }

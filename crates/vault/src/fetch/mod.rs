@@ -128,6 +128,11 @@ impl Fetcher {
         self.blocks.as_ref().is_none_or(|blocks| blocks.ahead(ranges))
     }
 
+    /// Bytes that may be fetched ahead of one reader.
+    pub(crate) fn stay(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, Blocks::stay)
+    }
+
     /// Drops what is kept of a range that did not authenticate.
     pub(crate) fn forget(&self, blob: BlobKey, offset: u64, len: u64) {
         if let Some(blocks) = &self.blocks {

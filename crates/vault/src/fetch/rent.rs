@@ -86,8 +86,16 @@ pub(crate) struct Rent {
 }
 
 impl Rent {
-    /// Notes a read and says which blocks of the same pack to fetch ahead, at most `room` blocks, nearest first.
-    pub(crate) fn read(&mut self, access: &Access, link: &Link, block: u64, room: u32) -> Vec<Range<u32>> {
+    /// Notes a read and says which blocks of the same pack to fetch ahead, nearest first: at most `room` blocks now,
+    /// and no window longer than the `stay` blocks that stay until they are read.
+    pub(crate) fn read(
+        &mut self,
+        access: &Access,
+        link: &Link,
+        block: u64,
+        room: u32,
+        stay: u32,
+    ) -> Vec<Range<u32>> {
         let at = self.packs.iter().rposition(|pack| pack.blob == access.blob);
         let mut pack = at.and_then(|at| self.packs.remove(at)).unwrap_or_else(|| Pack::new(access.blob));
         if access.missed && access.blocks.clone().any(|block| pack.named.get(block)) {
@@ -97,7 +105,7 @@ impl Rent {
         let end = access.total.unwrap_or(access.blocks.end.saturating_add(BLINDLY));
         let mut wanted = Vec::new();
         let mut room = room;
-        if let Some(window) = pack.follow(&access.blocks, end, link, block) {
+        if let Some(window) = pack.follow(&access.blocks, end, link, block, stay) {
             pack.name(window, &mut room, &mut wanted);
         }
         if access.missed && access.class != Class::Large && !pack.lost {
@@ -133,7 +141,14 @@ impl Pack {
     }
 
     /// The window to be there now, where the read goes on with one before it.
-    fn follow(&mut self, blocks: &Range<u32>, end: u32, link: &Link, block: u64) -> Option<Range<u32>> {
+    fn follow(
+        &mut self,
+        blocks: &Range<u32>,
+        end: u32,
+        link: &Link,
+        block: u64,
+        stay: u32,
+    ) -> Option<Range<u32>> {
         let goes_on = |cursor: &Cursor| {
             let slack = if cursor.steps > 0 { SLACK } else { 1 };
             blocks.start.saturating_add(slack) >= cursor.next && blocks.start <= cursor.next + slack
@@ -155,7 +170,7 @@ impl Pack {
         cursor.steps += 1;
         cursor.next = blocks.end;
         cursor.ahead = cursor.ahead.max(cursor.next);
-        let most = (link.carries(WINDOW_TIME) / block).clamp(4, WINDOW_MAX.into()) as u32;
+        let most = ((link.carries(WINDOW_TIME) / block).clamp(4, WINDOW_MAX.into()) as u32).min(stay.max(1));
         let window = cursor.window.min(most);
         let to = cursor.next.saturating_add(window).min(end);
         let wanted = (to > cursor.ahead && (to - cursor.ahead >= window / 2 || to == end)).then(|| {
@@ -256,7 +271,7 @@ mod tests {
             let missed = !there.get(at);
             misses += u32::from(missed);
             there.set(at);
-            for run in rent.read(&access(at..at + 1, Class::Small, missed), &link, BLOCK, 4096) {
+            for run in rent.read(&access(at..at + 1, Class::Small, missed), &link, BLOCK, 4096, 4096) {
                 run.for_each(|block| {
                     assert!(!there.get(block), "named twice");
                     there.set(block);
@@ -269,12 +284,12 @@ mod tests {
     #[test]
     fn a_slow_link_buys_little_and_large_files_nothing() {
         let (mut rent, link) = (Rent::default(), slow());
-        let first = rent.read(&access(100..102, Class::Small, true), &link, BLOCK, 4096);
+        let first = rent.read(&access(100..102, Class::Small, true), &link, BLOCK, 4096, 4096);
         assert!(count(&first) <= 64, "{first:?}");
         let (mut rent, link) = (Rent::default(), far());
         for step in 0..200_u32 {
             let at = step * 193 % LEN;
-            assert_eq!(rent.read(&access(at..at + 1, Class::Large, true), &link, BLOCK, 4096), []);
+            assert_eq!(rent.read(&access(at..at + 1, Class::Large, true), &link, BLOCK, 4096, 4096), []);
         }
     }
 
@@ -288,7 +303,7 @@ mod tests {
             assert!(at < 4 || !missed, "block {at} was waited for");
             there.set(at);
             there.set(at + 1);
-            for run in rent.read(&access(at..at + 2, Class::Large, missed), &link, BLOCK, 4096) {
+            for run in rent.read(&access(at..at + 2, Class::Large, missed), &link, BLOCK, 4096, 4096) {
                 largest = largest.max(run.end - at);
                 run.for_each(|block| there.set(block));
             }
@@ -299,23 +314,23 @@ mod tests {
     #[test]
     fn what_does_not_stay_is_not_bought_again() {
         let (mut rent, link) = (Rent::default(), far());
-        let named = rent.read(&access(100..101, Class::Small, true), &link, BLOCK, 4096);
+        let named = rent.read(&access(100..101, Class::Small, true), &link, BLOCK, 4096, 4096);
         assert!(named.iter().any(|run| run.contains(&110)));
         // That one was named; it is missed all the same.
-        assert_eq!(rent.read(&access(110..111, Class::Small, true), &link, BLOCK, 4096), []);
-        assert_eq!(rent.read(&access(300..301, Class::Small, true), &link, BLOCK, 4096), []);
+        assert_eq!(rent.read(&access(110..111, Class::Small, true), &link, BLOCK, 4096, 4096), []);
+        assert_eq!(rent.read(&access(300..301, Class::Small, true), &link, BLOCK, 4096, 4096), []);
     }
 
     #[test]
     fn a_pack_of_unknown_length_is_named_carefully_and_room_is_kept() {
         let (mut rent, link) = (Rent::default(), far());
         let blind = Access { total: None, ..access(5..6, Class::Page, true) };
-        let named = rent.read(&blind, &link, BLOCK, 4096);
+        let named = rent.read(&blind, &link, BLOCK, 4096, 4096);
         assert!(named.iter().all(|run| run.end <= 6 + BLINDLY));
-        assert!(count(&rent.read(&access(200..201, Class::Page, true), &link, BLOCK, 7)) <= 7);
+        assert!(count(&rent.read(&access(200..201, Class::Page, true), &link, BLOCK, 7, 4096)) <= 7);
         for n in 0..1000 {
             let other = Access { blob: BlobKey::Pack(SessionNo(2), n), ..access(0..1, Class::Page, false) };
-            rent.read(&other, &link, BLOCK, 4096);
+            rent.read(&other, &link, BLOCK, 4096, 4096);
         }
         assert!(rent.packs.len() <= PACKS);
     }
