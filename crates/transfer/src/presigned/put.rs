@@ -3,8 +3,8 @@
 //! **What always holds.** A grant stores the announced bytes and no others; a put whose answer was lost is repeated
 //! with the same bytes; a name that is taken is told and not touched. Announcements of three milliseconds become one
 //! call of at most 256. **Where it is tested.** `tests/stores`, `tests/server`.
-use super::get::{timed_out, unreachable};
 use super::{Core, address, store_error};
+use crate::StorageError;
 use crate::backoff::pause;
 use backupengine_api::{Announced, GRANTS_MAX, Opaque, PutEnvelope, PutGrant, WantPuts, op};
 use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, Finished, Spool, StoreError};
@@ -153,9 +153,7 @@ impl Core {
                     granted = self.put_grant(key, &ask).await?;
                 }
                 Ended::Refused(status) => {
-                    let message =
-                        format!("object storage refused it with status {status}, with a new grant as well");
-                    return Err(StoreError::new(ErrorKind::Denied, message).about(key));
+                    return Err(StorageError::Refused(status).told().about(key));
                 }
                 Ended::Final(error) => return Err(error.about(key)),
                 Ended::MayPass(error) => {
@@ -178,8 +176,8 @@ impl Core {
             request = request.header(name, value);
         }
         let limit = self.config.timeout + Duration::from_secs(finished.len() / SLOWEST);
-        let answer = timeout(limit, request.send()).await.map_err(|_| Ended::MayPass(timed_out()))?;
-        let status = answer.map_err(|error| Ended::MayPass(unreachable(error)))?.status();
+        let answer = timeout(limit, request.send()).await.map_err(|_| may_pass(StorageError::Silent(limit)))?;
+        let status = answer.map_err(|error| may_pass(error.into()))?.status();
         match status {
             status if status.is_success() => Ok(()),
             StatusCode::PRECONDITION_FAILED => Err(Ended::Taken),
@@ -191,13 +189,9 @@ impl Core {
                 if status.is_server_error()
                     || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT) =>
             {
-                let message = format!("object storage answered with status {}", status.as_u16());
-                Err(Ended::MayPass(StoreError::new(ErrorKind::Unavailable, message)))
+                Err(may_pass(StorageError::Status(status.as_u16())))
             }
-            status => {
-                let message = format!("object storage answered with status {}", status.as_u16());
-                Err(Ended::Final(StoreError::new(ErrorKind::Io, message)))
-            }
+            status => Err(Ended::Final(StorageError::Status(status.as_u16()).told())),
         }
     }
 
@@ -252,6 +246,10 @@ impl Core {
         let request = WantPuts { vault: self.vault, session, blobs };
         self.account.ask::<op::SessionUrls>(&request).await.map(|answer| answer.grants).map_err(store_error)
     }
+}
+
+fn may_pass(error: StorageError) -> Ended {
+    Ended::MayPass(error.told())
 }
 
 fn no_grant() -> StoreError {
