@@ -18,6 +18,7 @@ mod account_first;
 mod account_json;
 mod account_login;
 mod account_readable;
+mod account_regions;
 mod account_secrets;
 mod account_world;
 mod bad_input;

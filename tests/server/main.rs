@@ -25,6 +25,7 @@ mod program;
 mod pushed;
 mod rebuild;
 mod refused;
+mod regions;
 mod service;
 mod signature;
 mod stores;

@@ -120,6 +120,11 @@ impl Server {
         &self.base
     }
 
+    /// Which it serves.
+    pub fn region(&self) -> &str {
+        &self.config.region
+    }
+
     /// Folder of the bucket's objects, as files.
     pub fn objects(&self) -> &Path {
         &self.dev().objects

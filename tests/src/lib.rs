@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
 pub mod account;
+pub mod regions;
 pub mod relay;
