@@ -21,6 +21,7 @@ mod account_login;
 mod account_provider;
 mod account_readable;
 mod account_rebuilt;
+mod account_regions;
 mod account_secrets;
 mod account_world;
 mod bad_input;

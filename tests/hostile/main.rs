@@ -2,11 +2,24 @@
 //! its own; the client never shows wrong bytes, never lowers its floor, and says what happened.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
+// The built program and people who run it, as in tests/cli.
+#[allow(dead_code, reason = "shared with tests/cli, which uses all of it")]
+#[path = "../cli/account_world.rs"]
+mod account_world;
 mod approval;
 mod blobs;
 mod devices;
 mod envelopes;
+mod http_blobs;
+mod http_grants;
+mod http_keys;
+mod http_lists;
+mod http_program;
+mod http_room;
 mod liar;
 mod lists;
+#[allow(dead_code, reason = "shared with tests/cli, which uses all of it")]
+#[path = "../cli/program.rs"]
+mod program;
 mod world;
 mod writer;

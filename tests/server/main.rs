@@ -24,6 +24,7 @@ mod program;
 mod pushed;
 mod rebuild;
 mod refused;
+mod regions;
 mod service;
 mod signature;
 mod stores;

@@ -114,3 +114,39 @@ fn waiting_for_events_ends_with_what_happens() {
     assert_eq!(ended.0.refusal("events"), "session_ended");
     assert!(ended.1 < 10.0);
 }
+
+/// The server's own token, of a login that goes on, out of time; with the audit row every refusal gets.
+#[test]
+fn a_token_that_ended_does_nothing_though_its_login_goes_on() {
+    let server = Server::start();
+    let mut device = server.user("a@example.org").device(1);
+    let vault = device.make_vault();
+    let good = device.session.access.clone();
+    let pem = server.dev().config().auth.jwt_key.expose().to_owned();
+    let key = jsonwebtoken::EncodingKey::from_ec_pem(pem.as_bytes()).unwrap();
+    let header = jsonwebtoken::decode_header(&good).unwrap();
+    let mut claims = crate::auth_world::claims(&good);
+    let mut ending = |seconds: i64| {
+        claims["exp"] = json!(now() + seconds);
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    };
+    let (ended, still_good) = (ending(-60), ending(60));
+    let open = json!({"vault": vault, "kind": "push", "idem": idem()});
+    let member = "select tenant::text from app.member";
+    let tenant: String = server.admin().row(member, &[]).get(0);
+    device.session.access = ended;
+    for (op, body) in
+        [("session-open", &open), ("mount", &json!({"snapshots": 1})), ("vault-list", &json!({}))]
+    {
+        let answer = device.call(op, body);
+        assert_eq!(answer.refusal(op), "token_expired");
+        assert_eq!(answer.status, 401);
+        assert!(answer.body["hint"].as_str().is_some_and(|hint| hint.contains("Refresh")), "{}", answer.body);
+    }
+    assert_eq!(server.admin().row("select count(*) from app.session", &[]).get::<_, i64>(0), 0);
+    let noted = "select count(*) from app.audit where result = 'token_expired'";
+    assert_eq!(server.admin().row(noted, &[]).get::<_, i64>(0), 3);
+    assert_eq!(newest(&server, &tenant).1, "ok", "who brings an expired token is nobody yet");
+    device.session.access = still_good;
+    device.ok("session-open", &open);
+}

@@ -7,11 +7,15 @@ mod keeper;
 mod template;
 mod user;
 
+pub use backupengine_server::config::Config;
 pub use backupengine_server::dev::{Dev, DevConfig};
 pub use device::{Answer, Device, DeviceKeys, Request, base64, idem, now};
 pub use keeper::MemoryKeeper;
 pub use user::{PASSWORD, Session, User};
 
+use crate::relay::Relay;
+use backupengine_api::Directory;
+use backupengine_server::app::{App, Running};
 use serde_json::Value;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +29,7 @@ use tokio_postgres::{Client, NoTls, Row};
 /// A running control plane.
 pub struct Server {
     // In the order in which they are dropped.
+    behind: Option<Running>,
     dev: Option<Dev>,
     base: String,
     config: DevConfig,
@@ -55,7 +60,34 @@ impl Server {
         change(&mut config);
         let runtime = Arc::new(Own::new());
         let dev = runtime.wait(Dev::start(config.clone())).unwrap_or_else(|error| panic!("{error}"));
-        Self { base: dev.base.clone(), dev: Some(dev), config, http: client(), runtime, folder }
+        let base = dev.base.clone();
+        Self { behind: None, dev: Some(dev), base, config, http: client(), runtime, folder }
+    }
+
+    /// Behind what passes calls on: `control` stands before the server, `storage` before its objects. Everything
+    /// calls them there; the settings of the server may be changed.
+    pub fn behind(
+        control: &Relay,
+        storage: &Relay,
+        dev: impl FnOnce(&mut DevConfig),
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut server = Self::with(dev);
+        let mut config = server.dev().config().clone();
+        let store = config.storage.endpoint.strip_prefix("http://").unwrap();
+        storage.passes_to(store.parse().unwrap());
+        storage.base().clone_into(&mut config.storage.endpoint);
+        config.listen = ([127, 0, 0, 1], 0).into();
+        control.base().clone_into(&mut config.public_url);
+        let regions = [(config.region.clone(), control.base().to_owned())];
+        config.directory = Directory { regions: regions.into() };
+        change(&mut config);
+        let running = server.wait(async { App::new(config).await?.serve().await });
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
+        control.passes_to(running.address);
+        control.base().clone_into(&mut server.base);
+        server.behind = Some(running);
+        server
     }
 
     /// One that runs elsewhere, as the built program: calls only, nothing of what is inside.
@@ -63,6 +95,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let config = DevConfig::new(folder.path().join("data"));
         Self {
+            behind: None,
             dev: None,
             base: base.to_owned(),
             config,
@@ -87,6 +120,11 @@ impl Server {
         &self.base
     }
 
+    /// Which it serves.
+    pub fn region(&self) -> &str {
+        &self.config.region
+    }
+
     /// Folder of the bucket's objects, as files.
     pub fn objects(&self) -> &Path {
         &self.dev().objects
@@ -105,6 +143,9 @@ impl Server {
 
     /// Ends all of it and leaves its folder.
     pub fn stop(&mut self) {
+        if let Some(behind) = self.behind.take() {
+            self.runtime.wait(behind.stop());
+        }
         let dev = self.dev.take();
         // Not on a thread of somebody else's runtime: ending PostgreSQL blocks.
         std::thread::scope(|scope| drop(scope.spawn(|| drop(dev)).join()));
@@ -170,7 +211,7 @@ impl Server {
     }
 }
 
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     builder.timeout(Duration::from_secs(60)).build().unwrap()
 }
@@ -220,7 +261,7 @@ impl Sql {
 pub(crate) struct Own(Option<Runtime>);
 
 impl Own {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self(Some(runtime.unwrap()))
     }

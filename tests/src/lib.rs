@@ -5,4 +5,6 @@
 pub mod account;
 pub mod program;
 pub mod provider;
+pub mod regions;
+pub mod relay;
 pub mod tls;

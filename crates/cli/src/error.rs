@@ -7,7 +7,6 @@
 use backupengine_model::{ReadError, ReadFailure, SelectError};
 use backupengine_push::PushError;
 use backupengine_store::{ErrorKind, StoreError};
-use backupengine_transfer::TransferError;
 use backupengine_vault::VaultError;
 use std::error::Error;
 use std::io;
@@ -160,8 +159,7 @@ struct Told {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let of_server = error.source.as_ref().and_then(|cause| cause.downcast_ref::<TransferError>());
-        if let Some((kind, hints)) = of_server.map(crate::refusal::advice) {
+        if let Some((kind, hints)) = crate::refusal::of_store(&error) {
             return hints.into_iter().fold(Self::new(kind, error), Self::hint);
         }
         let (kind, hint) = match error.kind {
@@ -181,12 +179,15 @@ impl From<StoreError> for Failure {
             ),
             ErrorKind::Unavailable | ErrorKind::TimedOut => (
                 Kind::Unreachable,
-                "is the disk, network folder or object storage of the vault within reach? then run it again",
+                "is the disk or network folder of the vault within reach? then run it again",
             ),
             ErrorKind::LedgerDamaged => (
                 Kind::Failed,
                 "the files of the snapshots are still there; `backupengine check` says what can be read",
             ),
+            ErrorKind::NotFound if error.key.is_some() => {
+                (Kind::Failed, "`backupengine check` says what else is missing; the rest can still be read")
+            }
             ErrorKind::NotFound => (Kind::Failed, "check the path"),
             _ => return Self::new(Kind::Failed, error),
         };
@@ -221,13 +222,15 @@ impl From<ReadError> for Failure {
             ReadFailure::Interrupted => Kind::Interrupted,
             _ => Kind::Failed,
         };
-        let damaged = error.failure == ReadFailure::Damaged;
-        let failure = Self::new(kind, error);
-        if damaged {
-            failure.hint("`backupengine check` says what else is damaged; other files can still be read")
-        } else {
-            failure
-        }
+        let hint = match error.failure {
+            ReadFailure::Damaged => {
+                "`backupengine check` says what else is damaged; other files can still be read"
+            }
+            ReadFailure::Denied => "`backupengine status` says where the vault lies and what this device may",
+            ReadFailure::TimedOut => "is what the vault lies on within reach? then run it again",
+            _ => return Self::new(kind, error),
+        };
+        Self::new(kind, error).hint(hint)
     }
 }
 

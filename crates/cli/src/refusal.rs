@@ -1,4 +1,4 @@
-//! What a server said, as the user meets it.
+//! What a server or object storage said, as the user meets it.
 //!
 //! **What it may not do.** Print a token or a grant: the errors it reads hold none.
 //! **What always holds.** A server that is not there is `Unreachable`, a no is `Denied`; every one has a hint.
@@ -6,7 +6,8 @@
 
 use crate::error::{Failure, Kind};
 use backupengine_api::Code;
-use backupengine_transfer::{Refusal, TransferError};
+use backupengine_store::StoreError;
+use backupengine_transfer::{Refusal, StorageError, TransferError};
 
 const LOGIN: &str = "log in again: backupengine login";
 
@@ -28,11 +29,10 @@ pub(crate) fn advice(error: &TransferError) -> (Kind, Vec<String>) {
             Kind::Unreachable,
             "is the address right? something between may have answered instead of the server",
         ),
-        TransferError::Storage { source, .. } if !source.kind.is_permanent() => (
-            Kind::Unreachable,
-            "object storage cannot be reached from here: check the network and run it again",
-        ),
-        TransferError::Storage { .. } => (Kind::Failed, "run it again; nothing that was stored is lost"),
+        TransferError::Storage { source, .. } => match of_store(source) {
+            Some(advice) => return advice,
+            None => (Kind::Failed, "run it again; nothing that was stored is lost"),
+        },
         TransferError::NotLoggedIn { .. } => (Kind::Denied, LOGIN),
         TransferError::BadAddress(_) => (Kind::Usage, "write it like https://backup.example.org"),
         TransferError::Keeper(_) => (
@@ -40,6 +40,42 @@ pub(crate) fn advice(error: &TransferError) -> (Kind, Vec<String>) {
             "`backupengine status -v` says where keys and login rest; check owner, permissions and room",
         ),
         _ => (Kind::Failed, "run it again with -v -v to see what happens inside"),
+    };
+    (kind, vec![hint.to_owned()])
+}
+
+/// Kind and hints for an error of a store, where a server or object storage is its cause: not a folder of this machine.
+pub(crate) fn of_store(error: &StoreError) -> Option<(Kind, Vec<String>)> {
+    let cause = error.source.as_ref()?;
+    if let Some(error) = cause.downcast_ref::<TransferError>() {
+        return Some(advice(error));
+    }
+    cause.downcast_ref::<StorageError>().map(storage)
+}
+
+fn storage(error: &StorageError) -> (Kind, Vec<String>) {
+    let (kind, hint) = match error {
+        StorageError::Refused(_) => (
+            Kind::Denied,
+            "object storage does not take what the server signs: check this machine's clock, then tell whoever runs \
+             the server (`backupengine-server check-storage` says why)",
+        ),
+        StorageError::Status(409 | 429 | 500..) => (
+            Kind::Unreachable,
+            "object storage is in trouble, not this machine: run it again later; nothing that was stored is lost",
+        ),
+        StorageError::Unreachable(_) | StorageError::Silent(_) => (
+            Kind::Unreachable,
+            "the server is there, but not its object storage: check that the network lets this machine reach it, \
+             and run it again",
+        ),
+        StorageError::Untrue(_) => {
+            (Kind::Unreachable, "something between may have answered instead of object storage: run it again")
+        }
+        _ => (
+            Kind::Failed,
+            "tell whoever runs the server: `backupengine-server check-storage` says what its object storage honours",
+        ),
     };
     (kind, vec![hint.to_owned()])
 }
@@ -160,6 +196,30 @@ mod tests {
         }
         let away = TransferError::Unreachable { host: "b.example".to_owned(), source: None };
         assert_eq!(Failure::from(away).kind, Kind::Unreachable);
+    }
+
+    #[test]
+    fn object_storage_is_no_folder_of_this_machine() {
+        for (error, kind) in [
+            (StorageError::Refused(403), Kind::Denied),
+            (StorageError::Status(503), Kind::Unreachable),
+            (StorageError::Status(409), Kind::Unreachable),
+            (StorageError::Status(413), Kind::Failed),
+            (StorageError::Silent(std::time::Duration::from_secs(30)), Kind::Unreachable),
+            (StorageError::Unreachable("no route".into()), Kind::Unreachable),
+            (StorageError::Untrue("it is another part"), Kind::Unreachable),
+        ] {
+            let said = error.to_string();
+            let store = StoreError::new(backupengine_store::ErrorKind::Denied, "no").caused_by(error);
+            let alone = Failure::from(store.clone());
+            let put = TransferError::Storage { what: "k/1".to_owned(), source: Box::new(store) };
+            for failure in [alone, put.into()] {
+                assert_eq!(failure.kind, kind, "{said}");
+                let hint = failure.hints.concat();
+                assert!(hint.contains("object storage") && !hint.contains("owner"), "{said}: {hint}");
+                assert!(failure.message().ends_with(&said), "{}", failure.message());
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What can go wrong between a device and the control plane, for a person.
 use backupengine_api::Code;
+use backupengine_store::{ErrorKind, StoreError};
+use std::time::Duration;
 use thiserror::Error;
 
 /// A call that came to nothing.
@@ -45,11 +47,56 @@ pub enum TransferError {
         what: String,
         /// Cause.
         #[source]
-        source: Box<backupengine_store::StoreError>,
+        source: Box<StoreError>,
     },
     /// The system gives no threads, no randomness, no certificates.
     #[error("{0}")]
     System(String),
+}
+
+/// What object storage did instead: the cause of a store's error, so that a face can tell it from a refusal of the
+/// control plane's and from trouble with a local folder.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// It did not take a grant, nor the one that was asked for anew.
+    #[error("status {0}, with a new grant as well")]
+    Refused(u16),
+    /// It answered with this HTTP status, after all tries where more could help.
+    #[error("it answered with status {0}")]
+    Status(u16),
+    /// It was not reached, or the connection broke.
+    #[error(transparent)]
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing moved for so long.
+    #[error("nothing moved for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// It sent what it did not announce, or not what was asked for.
+    #[error("{0}")]
+    Untrue(&'static str),
+}
+
+impl StorageError {
+    /// As an error of the store.
+    pub(crate) fn told(self) -> StoreError {
+        let (kind, text) = match &self {
+            Self::Refused(_) => (ErrorKind::Denied, "object storage refused it"),
+            // A conflict: somebody puts the same name this moment.
+            Self::Status(409 | 429 | 500..) => (ErrorKind::Unavailable, "object storage did not do it"),
+            Self::Status(_) => (ErrorKind::Io, "object storage did not do it"),
+            Self::Unreachable(_) => (ErrorKind::Unavailable, "object storage could not be reached"),
+            Self::Silent(_) => (ErrorKind::TimedOut, "object storage did not answer in time"),
+            Self::Untrue(_) => (ErrorKind::Unavailable, "object storage gave an answer that does not hold"),
+        };
+        StoreError::new(kind, text).caused_by(self)
+    }
+}
+
+/// Without its address, which is a grant.
+impl From<reqwest::Error> for StorageError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Unreachable(error.without_url().into())
+    }
 }
 
 /// What a server answered instead.

@@ -28,7 +28,7 @@ mod tests;
 mod tokens;
 
 pub use account::{Account, AccountConfig};
-pub use error::{Refusal, TransferError};
+pub use error::{Refusal, StorageError, TransferError};
 pub use identity::{Identity, Login, fetch_directory};
 pub use keeper::{Keeper, Signer, Tokens};
 pub use presigned::{PresignedConfig, PresignedStore};

@@ -96,7 +96,7 @@ impl<'s> Device<'s> {
             "sign_public": base64(&self.keys.sign_public()),
             "seal_public": base64(&self.keys.seal_public()),
             "device": self.keys.device().to_string(),
-            "region": "eu",
+            "region": self.server.region(),
             "idem": idem(),
         });
         self.ok("device-enroll", &body)

@@ -3,6 +3,7 @@
 //! What always holds: what comes back has exactly the length that storage announced and the range asked for; a body
 //! that is shorter, longer or of another place is an error, never bytes. Tested in `tests/server`.
 use super::{Core, address};
+use crate::StorageError;
 use crate::backoff::pause;
 use backupengine_api::Grant;
 use backupengine_store::{BlobKey, ErrorKind, Got, Range, StoreError};
@@ -42,9 +43,7 @@ impl Core {
                     self.book.drop_grant(key, &grant);
                 }
                 Err(Ended::Refused(status)) => {
-                    let message =
-                        format!("object storage refused it with status {status}, with a new grant as well");
-                    return Err(StoreError::new(ErrorKind::Denied, message).about(key));
+                    return Err(StorageError::Refused(status).told().about(key));
                 }
                 Err(Ended::Final(error)) => return Err(error.about(key)),
                 Err(Ended::MayPass(error)) => {
@@ -71,8 +70,9 @@ impl Core {
             Range::Suffix(len) => request = request.header("range", format!("bytes=-{}", len.min(LONGEST))),
         }
         let limit = self.config.timeout;
-        let answer = timeout(limit, request.send()).await.map_err(|_| Ended::MayPass(timed_out()))?;
-        let mut answer = answer.map_err(|error| Ended::MayPass(unreachable(error)))?;
+        let answer =
+            timeout(limit, request.send()).await.map_err(|_| may_pass(StorageError::Silent(limit)))?;
+        let mut answer = answer.map_err(|error| may_pass(error.into()))?;
         let (offset, len, total) = placed(&answer, range)?;
         if len > LONGEST {
             return Err(Ended::Final(StoreError::new(
@@ -82,12 +82,13 @@ impl Core {
         }
         let mut body = BytesMut::with_capacity(usize::try_from(len).unwrap_or_default());
         loop {
-            let part = timeout(limit, answer.chunk()).await.map_err(|_| Ended::MayPass(timed_out()))?;
-            match part.map_err(|error| Ended::MayPass(unreachable(error)))? {
+            let part =
+                timeout(limit, answer.chunk()).await.map_err(|_| may_pass(StorageError::Silent(limit)))?;
+            match part.map_err(|error| may_pass(error.into()))? {
                 Some(part) if body.len() as u64 + part.len() as u64 <= len => body.extend_from_slice(&part),
-                Some(_) => return Err(Ended::MayPass(wrong_length())),
+                Some(_) => return Err(wrong_length()),
                 None if body.len() as u64 == len => break,
-                None => return Err(Ended::MayPass(wrong_length())),
+                None => return Err(wrong_length()),
             }
         }
         cut(body.freeze(), offset, total, range)
@@ -98,8 +99,7 @@ impl Core {
 fn placed(answer: &Response, range: Range) -> Result<(u64, u64, u64), Ended> {
     let status = answer.status();
     let length = answer.content_length();
-    let no_length =
-        || Ended::MayPass(StoreError::new(ErrorKind::Unavailable, "storage does not say how long it is"));
+    let no_length = || may_pass(StorageError::Untrue("it does not say how long the blob is"));
     match status {
         StatusCode::OK => length.map(|len| (0, len, len)).ok_or_else(no_length),
         StatusCode::PARTIAL_CONTENT => {
@@ -108,10 +108,7 @@ fn placed(answer: &Response, range: Range) -> Result<(u64, u64, u64), Ended> {
             if range.resolve(total) == Some((first, count)) {
                 Ok((first, count, total))
             } else {
-                Err(Ended::MayPass(StoreError::new(
-                    ErrorKind::Unavailable,
-                    "storage sent another part than was asked for",
-                )))
+                Err(may_pass(StorageError::Untrue("it sent another part than was asked for")))
             }
         }
         StatusCode::NOT_FOUND => {
@@ -123,13 +120,9 @@ fn placed(answer: &Response, range: Range) -> Result<(u64, u64, u64), Ended> {
             Err(Ended::Refused(status.as_u16()))
         }
         other if other.is_server_error() || other == StatusCode::TOO_MANY_REQUESTS => {
-            let message = format!("object storage answered with status {}", other.as_u16());
-            Err(Ended::MayPass(StoreError::new(ErrorKind::Unavailable, message)))
+            Err(may_pass(StorageError::Status(other.as_u16())))
         }
-        other => {
-            let message = format!("object storage answered with status {}", other.as_u16());
-            Err(Ended::Final(StoreError::new(ErrorKind::Io, message)))
-        }
+        other => Err(Ended::Final(StorageError::Status(other.as_u16()).told())),
     }
 }
 
@@ -143,7 +136,7 @@ fn cut(body: Bytes, offset: u64, total: u64, range: Range) -> Result<Got, Ended>
     let from = usize::try_from(first - offset).map_err(|_| bad())?;
     let to = from + usize::try_from(count).map_err(|_| bad())?;
     if to > body.len() {
-        return Err(Ended::MayPass(wrong_length()));
+        return Err(wrong_length());
     }
     Ok(Got { bytes: body.slice(from..to), offset: first, total })
 }
@@ -157,22 +150,16 @@ fn content_range(text: &str) -> Option<(u64, u64, u64)> {
     (first <= last && last < total).then(|| (first, last - first + 1, total))
 }
 
-pub(super) fn unreachable(error: reqwest::Error) -> StoreError {
-    // Its address is a grant.
-    StoreError::new(ErrorKind::Unavailable, "object storage could not be reached")
-        .caused_by(error.without_url())
-}
-
-pub(super) fn timed_out() -> StoreError {
-    StoreError::new(ErrorKind::TimedOut, "object storage did not answer in time")
+fn may_pass(error: StorageError) -> Ended {
+    Ended::MayPass(error.told())
 }
 
 fn outside() -> StoreError {
     StoreError::new(ErrorKind::BadRange, "the range lies outside the blob")
 }
 
-fn wrong_length() -> StoreError {
-    StoreError::new(ErrorKind::Unavailable, "object storage sent another length than it announced")
+fn wrong_length() -> Ended {
+    may_pass(StorageError::Untrue("it sent another length than it announced"))
 }
 
 #[cfg(test)]

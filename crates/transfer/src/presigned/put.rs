@@ -3,15 +3,17 @@
 //! **What always holds.** A grant stores the announced bytes and no others; a put whose answer was lost is repeated
 //! with the same bytes; a name that is taken is told and not touched. Announcements of three milliseconds become one
 //! call of at most 256. **Where it is tested.** `tests/stores`, `tests/server`.
-use super::get::{timed_out, unreachable};
 use super::{Core, address, store_error};
+use crate::StorageError;
 use crate::backoff::pause;
 use backupengine_api::{Announced, GRANTS_MAX, Opaque, PutEnvelope, PutGrant, WantPuts, op};
 use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, Finished, Spool, StoreError};
-use reqwest::{Body, StatusCode};
+use reqwest::{Body, RequestBuilder, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +23,9 @@ use tokio::time::timeout;
 
 /// How long announcements are gathered.
 const GATHER: Duration = Duration::from_millis(3);
-/// A body may be sent as slowly as this, in bytes a second, besides the time without progress.
+/// What the system may take from a body before it is on its way, in bytes: nothing is seen to move until it is sent.
+const TAKEN: u64 = 4 << 20;
+/// How slowly that may be sent, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
 /// Largest envelope, in bytes.
 const ENVELOPE_MAX: u64 = 64 << 10;
@@ -153,9 +157,7 @@ impl Core {
                     granted = self.put_grant(key, &ask).await?;
                 }
                 Ended::Refused(status) => {
-                    let message =
-                        format!("object storage refused it with status {status}, with a new grant as well");
-                    return Err(StoreError::new(ErrorKind::Denied, message).about(key));
+                    return Err(StorageError::Refused(status).told().about(key));
                 }
                 Ended::Final(error) => return Err(error.about(key)),
                 Ended::MayPass(error) => {
@@ -171,15 +173,16 @@ impl Core {
 
     async fn put_once(&self, granted: &PutGrant, finished: &Finished) -> Result<(), Ended> {
         let file = finished.open_file().map_err(Ended::Final)?;
+        // Shares its place with the file that is sent.
+        let place = file.try_clone().map_err(|error| Ended::Final(error.into()))?;
         let body = Body::from(tokio::fs::File::from_std(file));
         let url = address(&granted.url).map_err(Ended::Final)?;
         let mut request = self.http.put(url).header("content-length", finished.len()).body(body);
         for (name, value) in &granted.headers {
             request = request.header(name, value);
         }
-        let limit = self.config.timeout + Duration::from_secs(finished.len() / SLOWEST);
-        let answer = timeout(limit, request.send()).await.map_err(|_| Ended::MayPass(timed_out()))?;
-        let status = answer.map_err(|error| Ended::MayPass(unreachable(error)))?.status();
+        let limit = patience(self.config.timeout, finished.len());
+        let status = moving(request, &place, limit).await?.status();
         match status {
             status if status.is_success() => Ok(()),
             StatusCode::PRECONDITION_FAILED => Err(Ended::Taken),
@@ -191,13 +194,9 @@ impl Core {
                 if status.is_server_error()
                     || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT) =>
             {
-                let message = format!("object storage answered with status {}", status.as_u16());
-                Err(Ended::MayPass(StoreError::new(ErrorKind::Unavailable, message)))
+                Err(may_pass(StorageError::Status(status.as_u16())))
             }
-            status => {
-                let message = format!("object storage answered with status {}", status.as_u16());
-                Err(Ended::Final(StoreError::new(ErrorKind::Io, message)))
-            }
+            status => Err(Ended::Final(StorageError::Status(status.as_u16()).told())),
         }
     }
 
@@ -254,6 +253,31 @@ impl Core {
     }
 }
 
+/// How long nothing may be seen to move.
+fn patience(limit: Duration, len: u64) -> Duration {
+    limit + Duration::from_secs(len.min(TAKEN) / SLOWEST)
+}
+
+/// Sends for as long as bytes of the body are taken at all.
+async fn moving(request: RequestBuilder, mut place: &File, limit: Duration) -> Result<Response, Ended> {
+    let mut sending = pin!(request.send());
+    let mut before = 0;
+    loop {
+        if let Ok(answer) = timeout(limit, &mut sending).await {
+            return answer.map_err(|error| may_pass(error.into()));
+        }
+        let now = place.stream_position().map_err(|error| Ended::Final(error.into()))?;
+        if now == before {
+            return Err(may_pass(StorageError::Silent(limit)));
+        }
+        before = now;
+    }
+}
+
+fn may_pass(error: StorageError) -> Ended {
+    Ended::MayPass(error.told())
+}
+
 fn no_grant() -> StoreError {
     StoreError::new(ErrorKind::Io, "the control plane answered without a grant")
 }
@@ -278,4 +302,16 @@ fn whole(finished: &Finished) -> Result<Vec<u8>, StoreError> {
         return Err(StoreError::new(ErrorKind::Io, "a key envelope is at most 64 KiB"));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_what_the_system_takes_and_no_further() {
+        let of = |len| patience(Duration::from_secs(30), len).as_secs();
+        assert_eq!((of(12), of(64 << 10), of(1 << 20)), (30, 32, 62));
+        assert_eq!((of(4 << 20), of(32 << 20), of(256 << 20)), (158, 158, 158));
+    }
 }

@@ -126,10 +126,14 @@ fn account(base: &str) -> Account {
 }
 
 fn store(base: &str, tries: u32) -> (TempDir, PresignedStore) {
+    store_with(base, tries, Duration::from_secs(5))
+}
+
+fn store_with(base: &str, tries: u32, timeout: Duration) -> (TempDir, PresignedStore) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = PresignedConfig::new(folder.path().join("spools"));
     config.tries = tries;
-    config.timeout = Duration::from_secs(5);
+    config.timeout = timeout;
     let store = PresignedStore::open(&account(base), config).unwrap();
     (folder, store)
 }

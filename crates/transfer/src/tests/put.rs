@@ -110,6 +110,14 @@ fn storage_that_stays_away_is_tried_so_often_and_no_more() {
 }
 
 #[test]
+fn storage_that_takes_all_and_says_nothing_is_given_up() {
+    let server = taking(|_| Reply::Silence);
+    let (_folder, store) = store_with(&server.base, 2, Duration::from_millis(100));
+    assert_eq!(put(&store, 0), Some(ErrorKind::TimedOut));
+    assert_eq!((server.count("session-urls"), store.requests()), (1, (0, 2)));
+}
+
+#[test]
 fn a_control_plane_that_says_no_ends_it() {
     let cases = [
         (Code::QuotaExceeded, ErrorKind::Full),

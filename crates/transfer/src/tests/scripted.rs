@@ -45,6 +45,8 @@ pub(super) enum Reply {
     Bytes(Vec<u8>),
     /// A head, then bytes for as long as anybody reads them.
     Endless(Vec<u8>),
+    /// Nothing, until the client goes away.
+    Silence,
 }
 
 /// A whole answer.
@@ -172,6 +174,8 @@ fn serve(
     let mut out = stream;
     match script(&seen) {
         Reply::Bytes(bytes) => out.write_all(&bytes)?,
+        // The client sends nothing more: its end is all there is to read.
+        Reply::Silence => drop(reader.read(&mut [0])?),
         Reply::Endless(head) => {
             out.write_all(&head)?;
             let block = vec![b' '; 1 << 20];
