@@ -1,7 +1,8 @@
 //! The store port, and the stores that need no network.
 //!
 //! **What it is.** The port ([`BlobReader`], [`BlobWriter`], [`LedgerReader`], [`LedgerWriter`]),
-//! [`FolderStore`], [`MemoryStore`], and the spool that a pack is written into before it is put.
+//! [`FolderStore`], [`MemoryStore`], the spool that a pack is written into before it is put, and the disk cache of
+//! sealed blocks.
 //!
 //! **What it may not do.** HTTP, keys, formats: blobs are bytes with a name here.
 //!
@@ -25,9 +26,14 @@
 //!   them, and one way is simpler than two.
 //! - A reader keeps the ledger file it read open: its inode number cannot then be given to a successor, and one
 //!   `stat` tells whether the list moved.
+//! - Disk cache: slots in one file and a table of records beside it, instead of a record in each slot: a read is one
+//!   aligned call, an opening reads 32 bytes a slot. Set-associative slots would need no index, and evict what is in
+//!   use. Every process believes its own index and checks, instead of sharing one under locks: the price is that a
+//!   slot raced for is fetched again. crc32c finds damage; forgery is the opener's to find.
 //! - A commit is refused unless its root is stored with exactly the length it names, as a control plane would.
 #![forbid(unsafe_code)]
 
+mod disk_cache;
 mod error;
 mod folder;
 mod key;
@@ -35,6 +41,7 @@ mod memory;
 mod port;
 mod spool;
 
+pub use disk_cache::{BLOCK_LEN, BlockCache, CacheInfo, DiskCache, DiskCacheConfig, Pinned};
 pub use error::{ErrorKind, StoreError};
 pub use folder::FolderStore;
 pub use key::{BlobKey, BlobKind, EnvelopeId};
