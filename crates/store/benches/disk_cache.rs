@@ -27,7 +27,7 @@ fn main() {
     let temp = tempfile::tempdir().unwrap();
     let config = |blocks: u32| DiskCacheConfig {
         vault: VaultId([1; 16]),
-        size: (300 << 10) + u64::from(blocks) * (BLOCK_LEN as u64 + 32),
+        size: Some((300 << 10) + u64::from(blocks) * (BLOCK_LEN as u64 + 32)),
     };
     let cache = DiskCache::open(temp.path().join("a"), config(BLOCKS)).unwrap();
     let block = Bytes::from(vec![7; BLOCK_LEN]);

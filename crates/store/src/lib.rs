@@ -33,6 +33,7 @@
 //! - A commit is refused unless its root is stored with exactly the length it names, as a control plane would.
 #![forbid(unsafe_code)]
 
+mod block_cache;
 mod disk_cache;
 mod error;
 mod folder;
@@ -41,7 +42,8 @@ mod memory;
 mod port;
 mod spool;
 
-pub use disk_cache::{BLOCK_LEN, BlockCache, CacheInfo, DiskCache, DiskCacheConfig, Pinned};
+pub use block_cache::{BLOCK_LEN, BlockCache};
+pub use disk_cache::{CacheInfo, DiskCache, DiskCacheConfig, Pinned, WriteBehind};
 pub use error::{ErrorKind, StoreError};
 pub use folder::FolderStore;
 pub use key::{BlobKey, BlobKind, EnvelopeId};

@@ -5,8 +5,8 @@
 //! nothing is synced, for whatever a crash leaves is told by its checksum; whoever changes the number of slots
 //! holds the lock on the table. Tested through the cache.
 
-use super::BLOCK_LEN;
 use super::record::{RECORD, Record, head};
+use crate::BLOCK_LEN;
 use backupengine_model::VaultId;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstat};
@@ -18,8 +18,8 @@ use std::path::Path;
 
 /// Bytes of news that are kept; who falls behind reads the whole table again.
 pub(super) const NEWS_MAX: u64 = 256 << 10;
-/// In the news: the pins changed.
-pub(super) const PINS: u32 = u32::MAX;
+/// In the news: pins or size changed.
+pub(super) const SETTINGS: u32 = u32::MAX;
 
 /// Open files of one cache.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ impl Files {
         Ok((from..to).zip(bytes.chunks_exact(RECORD).map(Record::decode)).collect())
     }
 
-    /// Tells other processes of a slot, or of [`PINS`].
+    /// Tells other processes of a slot, or of [`SETTINGS`].
     pub(super) fn tell(&self, slot: u32) -> io::Result<()> {
         // Appended: two processes never write over each other.
         io::Write::write_all(&mut &self.news, &slot.to_le_bytes())

@@ -1,8 +1,8 @@
 //! A cache of sealed blocks on this device's disk.
 //!
-//! **What it is.** [`BlockCache`], the port the read path asks before it asks a store, and [`DiskCache`], which
-//! fills it: slots of 64 KiB in one file, the order of use in memory (`lru`). It lives in a folder of its own, one a
-//! vault, shared by all processes of this user.
+//! **What it is.** [`DiskCache`], which fills the port [`BlockCache`]: slots of 64 KiB in one file, the order of use
+//! in memory (`lru`). It lives in a folder of its own, one a vault, shared by all processes of this user.
+//! [`WriteBehind`] is for readers that shall not wait for a put.
 //!
 //! **What it may not do.** Hold anything opened, or an envelope; fail or stall a reader: trouble with the disk is a
 //! miss, told once at debug. Take the last 5 % of the disk. Sync: everything here can be fetched again.
@@ -21,17 +21,20 @@
 //! **Where it is tested.** `tests.rs` beside this file, with other handles, processes, kills and damage;
 //! `benches/disk_cache.rs` has the figures.
 
+mod behind;
 mod files;
 mod index;
 mod pins;
 mod record;
 mod room;
+mod size;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 
-use crate::{BlobKey, StoreError};
+use crate::{BLOCK_LEN, BlobKey, BlockCache, StoreError};
 use backupengine_model::VaultId;
+pub use behind::WriteBehind;
 use bytes::Bytes;
 use files::Files;
 use index::{Index, Place, Vacant};
@@ -41,35 +44,21 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Bytes of a block: block `n` of a blob begins at byte `n * BLOCK_LEN`; the last one may be shorter.
-pub const BLOCK_LEN: usize = 64 << 10;
 
 /// Looks for a slot that nobody else took in the meantime, at most.
 const TRIES: usize = 8;
-
-/// Sealed blocks nearer than the store. Nothing here fails: what cannot be given is a miss, what cannot be kept is
-/// not kept.
-pub trait BlockCache: Send + Sync {
-    /// A block as it was put; shorter than [`BLOCK_LEN`] only where it was put so.
-    fn get(&self, key: BlobKey, block: u32) -> Option<Bytes>;
-    /// Keeps a block of 1 to [`BLOCK_LEN`] bytes, unless it is there. Envelopes are never kept.
-    fn put(&self, key: BlobKey, block: u32, bytes: &Bytes);
-    /// Whether a `get` would most likely hit. Reads no block.
-    fn holds(&self, key: BlobKey, block: u32) -> bool;
-    /// Forgets blocks: a frame that lies over them does not authenticate.
-    fn drop_blocks(&self, key: BlobKey, blocks: Range<u32>);
-}
 
 /// What a cache is opened with.
 #[derive(Clone, Debug)]
 pub struct DiskCacheConfig {
     /// Whose blocks these are. A folder that holds another vault's is emptied.
     pub vault: VaultId,
-    /// Bytes on disk to stay within, all files together but the list of pins. Below about 400 KiB nothing is kept.
-    pub size: u64,
+    /// Bytes on disk to stay within, all files together but the list of pins; below about 400 KiB nothing is kept.
+    /// It holds for all processes, and is remembered: `None` is what was given last, and where nothing was, 10 GiB or
+    /// a tenth of the disk, whichever is less.
+    pub size: Option<u64>,
 }
 
 /// What a cache holds.
@@ -105,7 +94,9 @@ type AskRoom = Box<dyn Fn(&Path) -> io::Result<Room> + Send + Sync>;
 /// The cache of one vault on this device's disk.
 pub struct DiskCache {
     folder: PathBuf,
-    config: DiskCacheConfig,
+    vault: VaultId,
+    /// See [`DiskCacheConfig::size`]; another process may give another.
+    size: AtomicU64,
     room: AskRoom,
     state: Mutex<State>,
     /// How far the news were read.
@@ -134,11 +125,16 @@ impl DiskCache {
     }
 
     fn open_with(folder: PathBuf, config: DiskCacheConfig, room: AskRoom) -> Result<Self, StoreError> {
-        let opened = upkeep::open(&folder, &config, true);
-        let (state, news) = opened.map_err(|e| StoreError::from_io("open", &folder, e))?;
+        let fail = |e| StoreError::from_io("open", &folder, e);
+        let (state, news) = upkeep::open(&folder, config.vault, true).map_err(fail)?;
+        let size = size::settle(&folder, config.size, &*room).map_err(fail)?;
+        if config.size.is_some() {
+            state.files.tell(files::SETTINGS).map_err(fail)?;
+        }
         let cache = Self {
             folder,
-            config,
+            vault: config.vault,
+            size: AtomicU64::new(size),
             room,
             state: Mutex::new(state),
             news: Mutex::new(news),
@@ -157,13 +153,17 @@ impl DiskCache {
         let state = self.state();
         let (all, pinned) = state.index.count();
         CacheInfo {
-            size: self.config.size,
+            size: self.size(),
             on_disk: state.files.on_disk(),
             blocks: all.blocks,
             bytes: all.bytes,
             pinned_blocks: pinned.blocks,
             pinned_bytes: pinned.bytes,
         }
+    }
+
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -314,6 +314,6 @@ impl BlockCache for DiskCache {
 
 impl fmt::Debug for DiskCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DiskCache({}, {} bytes)", self.folder.display(), self.config.size)
+        write!(f, "DiskCache({}, {} bytes)", self.folder.display(), self.size())
     }
 }

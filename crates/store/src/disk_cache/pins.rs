@@ -77,16 +77,7 @@ impl Pins {
 
     /// Replaces the file. The caller holds the lock of the table.
     pub(super) fn save(&self, folder: &Path) -> io::Result<()> {
-        let new = folder.join("pins.new");
-        match fs::remove_file(&new) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&self.encode())?;
-        // Unlike blocks, which can be fetched again, a pin is a wish of the user's.
-        file.sync_all()?;
-        fs::rename(&new, folder.join(FILE))
+        replace(folder, FILE, &self.encode())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -130,6 +121,20 @@ impl Pins {
         }
         rest.is_empty().then_some(Self(pins))
     }
+}
+
+/// Replaces a small file whole. The caller holds the lock of the table.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = folder.join(format!("{name}.new"));
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    // Unlike blocks, which can be fetched again, this is a wish of the user's.
+    file.sync_all()?;
+    fs::rename(&new, folder.join(name))
 }
 
 impl Run {

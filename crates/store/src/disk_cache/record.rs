@@ -8,8 +8,7 @@
 //! May not do I/O. What always holds: a record that does not read means an empty slot; an envelope has no name
 //! here, so none rests in a cache. Tested below.
 
-use super::BLOCK_LEN;
-use crate::BlobKey;
+use crate::{BLOCK_LEN, BlobKey};
 use backupengine_model::{SessionNo, VaultId};
 
 /// Length of a record.

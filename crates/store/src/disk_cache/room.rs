@@ -3,8 +3,8 @@
 //! May not touch the disk but to ask how much of it is free. What always holds: what is answered leaves the share
 //! free, or is less than there is now. Tested below.
 
-use super::BLOCK_LEN;
 use super::record::RECORD;
+use crate::BLOCK_LEN;
 use std::io;
 use std::path::Path;
 
@@ -28,6 +28,11 @@ impl Room {
         let bytes = |blocks: u64| blocks.saturating_mul(is.f_frsize);
         Ok(Self { total: bytes(is.f_blocks), available: bytes(is.f_bavail) })
     }
+}
+
+/// The size of a cache that nobody gave one, on this disk: 10 GiB or a tenth of it, whichever is less.
+pub(super) fn default_size(room: Room) -> u64 {
+    (10 << 30).min(room.total / 10)
 }
 
 /// Slots that fit into a size in bytes.

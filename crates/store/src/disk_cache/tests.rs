@@ -25,7 +25,7 @@ pub(super) fn size_of(slots: u32) -> u64 {
 }
 
 fn config(slots: u32) -> DiskCacheConfig {
-    DiskCacheConfig { vault: VAULT, size: size_of(slots) }
+    DiskCacheConfig { vault: VAULT, size: Some(size_of(slots)) }
 }
 
 fn open(temp: &TempDir, slots: u32) -> DiskCache {
@@ -117,7 +117,7 @@ fn folder_and_files_are_this_users_alone() {
     cache.pin("a", [(key(0), 0)]).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&temp.path().join("cache")), 0o700);
-    for name in ["slots", "table", "news", "pins"] {
+    for name in ["slots", "table", "news", "pins", "size"] {
         assert_eq!(mode(&file(&temp, name)), 0o600, "{name}");
     }
 }
@@ -128,7 +128,7 @@ fn another_vaults_blocks_are_thrown_away() {
     fill(&open(&temp, 16), 0..3);
     let other = DiskCacheConfig { vault: VaultId([8; 16]), ..config(16) };
     let cache = DiskCache::open(temp.path().join("cache"), other).unwrap();
-    assert_eq!((held(&cache, 0..3), cache.info().on_disk), (0, 4096));
+    assert_eq!((held(&cache, 0..3), fs::metadata(file(&temp, "slots")).unwrap().len()), (0, 0));
 }
 
 #[test]
@@ -146,6 +146,28 @@ fn a_cache_stays_within_its_size_also_when_that_gets_smaller() {
     fill(&smaller, 200..220);
     assert_eq!(held(&smaller, 210..220), 10);
     assert!(fs::metadata(file(&temp, "slots")).unwrap().len() <= 10 * BLOCK_LEN as u64);
+}
+
+#[test]
+fn the_size_that_was_given_last_holds_for_all() {
+    let temp = TempDir::new().unwrap();
+    let of_nobody =
+        || DiskCache::open(temp.path().join("cache"), DiskCacheConfig { vault: VAULT, size: None });
+    let total = Room::of(temp.path()).unwrap().total;
+    assert_eq!(of_nobody().unwrap().info().size, (10 << 30).min(total / 10));
+    let first = open(&temp, 30);
+    fill(&first, 0..30);
+    assert_eq!(of_nobody().unwrap().info().size, size_of(30));
+    let second = open(&temp, 10);
+    assert_eq!(first.info().size, size_of(10), "the other one is told");
+    fill(&first, 100..200);
+    assert!(second.info().on_disk <= size_of(10));
+    fs::write(file(&temp, "size"), "much").unwrap();
+    assert_eq!(of_nobody().unwrap().info().size, (10 << 30).min(total / 10));
+    let none =
+        DiskCache::open(temp.path().join("cache"), DiskCacheConfig { vault: VAULT, size: Some(0) }).unwrap();
+    fill(&none, 0..3);
+    assert_eq!((held(&none, 0..3), none.info().blocks), (0, 0));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //! May not touch a block's bytes but to move them. What always holds: nothing here waits for another process on the
 //! read path; what cannot be done now is done later or not at all. Tested through the cache.
 
-use super::files::{Files, Look, NEWS_MAX, PINS};
+use super::files::{Files, Look, NEWS_MAX, SETTINGS};
 use super::index::{Index, Place, Vacant};
 use super::pins::Pins;
 use super::record::{Name, Record};
-use super::{BlobKey, DiskCache, DiskCacheConfig, Pinned, State, room};
+use super::{BlobKey, DiskCache, Pinned, State, room, size};
 use crate::{ErrorKind, StoreError};
+use backupengine_model::VaultId;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
@@ -21,8 +22,8 @@ const LOOK_AFTER: u64 = 256;
 const STEP: u32 = 1024;
 
 /// Opens files and reads the table; says how long the news are.
-pub(super) fn open(folder: &Path, config: &DiskCacheConfig, wait: bool) -> io::Result<(State, u64)> {
-    let files = Files::open(folder, config.vault, wait)?;
+pub(super) fn open(folder: &Path, vault: VaultId, wait: bool) -> io::Result<(State, u64)> {
+    let files = Files::open(folder, vault, wait)?;
     let look = files.look()?;
     let wanted = Pins::load(folder)?.wanted();
     let mut index = Index::new(wanted, std::process::id().wrapping_mul(0x9e37_79b9));
@@ -71,7 +72,7 @@ impl DiskCache {
         if !Arc::ptr_eq(&self.files(), old) {
             return true;
         }
-        match open(&self.folder, &self.config, false) {
+        match open(&self.folder, self.vault, false) {
             Ok((state, news)) => {
                 *self.news.lock().unwrap_or_else(PoisonError::into_inner) = news;
                 *self.state() = state;
@@ -120,9 +121,12 @@ impl DiskCache {
         let told = if whole { Ok(Vec::new()) } else { files.news(*read, look.news) };
         *read = look.news;
         let done = told.and_then(|slots| {
-            if whole || slots.contains(&PINS) {
+            if whole || slots.contains(&SETTINGS) {
                 let wanted = Pins::load(&self.folder)?.wanted();
                 self.with_index(&files, |index| index.want(wanted));
+                if let Some(size) = size::load(&self.folder) {
+                    self.size.store(size, Ordering::Relaxed);
+                }
             }
             if !whole {
                 let slots: HashSet<u32> = slots.into_iter().filter(|slot| *slot < look.capacity).collect();
@@ -152,17 +156,17 @@ impl DiskCache {
     pub(super) fn grow(&self, files: &Arc<Files>) {
         let Ok(_changing) = self.changing.try_lock() else { return };
         let Some(now) = self.with_index(files, |index| index.capacity()) else { return };
-        if now >= room::slots_in(self.config.size) {
+        if now >= room::slots_in(self.size()) {
             return;
         }
         let grown = files.lock(false).and_then(|_held| {
             let look = files.look()?;
             if look.capacity == now {
-                let allowed = room::allowed(self.config.size, now, (self.room)(&self.folder)?);
+                let allowed = room::allowed(self.size(), now, (self.room)(&self.folder)?);
                 if allowed <= now {
                     return Ok(());
                 }
-                files.grow(self.config.vault, now, allowed.min(now + STEP))?;
+                files.grow(self.vault, now, allowed.min(now + STEP))?;
             }
             self.fit(files, &files.look()?);
             Ok(())
@@ -182,7 +186,7 @@ impl DiskCache {
             if look.news > NEWS_MAX {
                 files.forget_news()?;
             }
-            let allowed = room::allowed(self.config.size, look.capacity, (self.room)(&self.folder)?);
+            let allowed = room::allowed(self.size(), look.capacity, (self.room)(&self.folder)?);
             if allowed < look.capacity {
                 let _held = files.lock(false)?;
                 self.shrink(&files, allowed)?;
@@ -287,7 +291,7 @@ impl DiskCache {
             return Ok(false);
         }
         let wanted = pins.wanted();
-        let most = room::slots_in(self.config.size) as usize / 4 * 3;
+        let most = room::slots_in(self.size()) as usize / 4 * 3;
         if wanted.len() > most && wanted.len() > before {
             return Err(StoreError::new(
                 ErrorKind::Full,
@@ -299,7 +303,7 @@ impl DiskCache {
         }
         pins.save(&self.folder).map_err(fail)?;
         self.with_index(&files, |index| index.want(wanted));
-        files.tell(PINS).map_err(fail)?;
+        files.tell(SETTINGS).map_err(fail)?;
         drop(held);
         Ok(true)
     }
