@@ -13,6 +13,7 @@
 mod account;
 mod args;
 mod background;
+mod cache;
 mod command;
 mod config;
 mod error;
