@@ -13,6 +13,7 @@
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod account_cache;
 mod account_devices;
 mod account_first;
 mod account_json;

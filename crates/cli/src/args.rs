@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Devices of the account
     #[command(subcommand)]
     Device(Device),
+    /// Sealed blocks of an account's vault on this device's disk
+    #[command(subcommand)]
+    Cache(Cache),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the version
@@ -136,6 +139,7 @@ impl Command {
             Self::Whoami => "whoami",
             Self::Mfa(_) => "mfa",
             Self::Device(_) => "device",
+            Self::Cache(_) => "cache",
             Self::Completions(_) => "completions",
             Self::Version => "version",
         }
@@ -320,6 +324,14 @@ pub(crate) struct Check {
     /// Read and open stored bytes as well: all, or this many percent of them
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100")]
     pub(crate) read_data: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// Where it is, how much it holds and how much it may take
+    Info,
+    /// Empty it
+    Clear,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -17,7 +17,7 @@ pub(crate) struct Places {
     pub(crate) config: PathBuf,
     /// What must be kept: device key, floor.
     pub(crate) state: PathBuf,
-    /// What may be deleted at any time: side files of push.
+    /// What may be deleted at any time: side files of push, blocks that were fetched.
     pub(crate) cache: PathBuf,
 }
 

@@ -5,6 +5,7 @@
 //! **Where it is tested.** `tests/cli`, a folder of cases.
 
 mod approve;
+mod cache;
 mod cat;
 mod check;
 mod completions;
@@ -43,6 +44,7 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Ls(args) => ls::run(wire, &args),
         Command::Cat(args) => cat::run(wire, &args),
         Command::Status => status::run(wire),
+        Command::Cache(args) => cache::run(wire, args),
         Command::Completions(args) => completions::run(&args),
         Command::Signup(args) => signup::run(wire, &args),
         Command::Login(args) => login::run(wire, &args),

@@ -49,7 +49,7 @@ impl Vacant {
 /// What is believed of all slots.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// A slot each: the block that is believed to be in it. About 90 bytes a slot with the rest, 15 MB for 10 GiB.
+    /// A slot each: the block that is believed to be in it. About 110 bytes a slot with the rest, 18 MB for 10 GiB.
     owners: Vec<Option<Name>>,
     /// Slots to write to first. One that got an owner since is passed over.
     vacant: VecDeque<Vacant>,
