@@ -150,13 +150,6 @@ impl Blocks {
     pub(crate) fn stay(&self) -> u64 {
         self.core.room() * self.core.grid
     }
-
-    /// Bytes of a range that need no fetch.
-    pub(crate) fn there(&self, blob: BlobKey, offset: u64, len: u64) -> u64 {
-        let core = &self.core;
-        let Ok(blocks) = core.blocks(blob, offset, len) else { return 0 };
-        blocks.filter(|block| core.holds(blob, *block)).count() as u64 * core.grid
-    }
 }
 
 /// A block that is there, or the trip that brings it.
