@@ -39,6 +39,10 @@ pub struct DevConfig {
     pub data: PathBuf,
     /// Loopback only; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The address clients use, where something stands before it (a proxy with a delay): what signatures cover.
+    pub seen_at: Option<String>,
+    /// The same of its object storage: what grants name.
+    pub storage_seen_at: Option<String>,
     /// Of the deployment and its bucket.
     pub region: String,
     /// What [`make_template`] made, to copy instead of running initdb and all migrations.
@@ -63,6 +67,8 @@ impl DevConfig {
         Self {
             data,
             listen: SocketAddr::from(([127, 0, 0, 1], 54_390)),
+            seen_at: None,
+            storage_seen_at: None,
             region: "eu".to_owned(),
             template: None,
             access_life: Duration::from_secs(3600),
@@ -77,7 +83,7 @@ impl DevConfig {
 
 /// A control plane that runs until it is stopped or dropped.
 pub struct Dev {
-    /// Its address, `http://127.0.0.1:PORT`.
+    /// Its address as clients use it, `http://127.0.0.1:PORT`.
     pub base: String,
     /// Rights of a superuser over its database, for tests and for looking inside.
     pub admin_database_url: String,
@@ -85,7 +91,7 @@ pub struct Dev {
     pub front_database_url: String,
     /// Folder that holds the bucket's objects as files.
     pub objects: PathBuf,
-    /// Where the in-process store listens.
+    /// The in-process store, at the address that grants name.
     pub storage: Storage,
     config: Config,
     /// Kept bound over a restart, so that nobody else takes the port.
@@ -123,7 +129,7 @@ impl Dev {
 
         let listener = bind(dev.listen)?;
         let address = listener.local_addr().map_err(io("asking for the port"))?;
-        let base = format!("http://{address}");
+        let base = dev.seen_at.clone().unwrap_or_else(|| format!("http://{address}"));
         let storage = storage(&dev, &store, &bucket, secrets.storage_key);
         let front_database_url = cluster.url("backupengine_front", &secrets.passwords.front);
         let regions = [(dev.region.clone(), base.clone())].into();
@@ -253,8 +259,9 @@ async fn fill(cluster: &Cluster, secrets: &Secrets) -> Result<tokio_postgres::Cl
 }
 
 fn storage(dev: &DevConfig, store: &Serving, bucket: &str, key: Secret) -> Storage {
+    let own = || format!("http://{}", store.address);
     Storage {
-        endpoint: format!("http://{}", store.address),
+        endpoint: dev.storage_seen_at.clone().unwrap_or_else(own),
         region: dev.region.clone(),
         bucket: bucket.to_owned(),
         access_key: objects::ACCESS_KEY.to_owned(),
