@@ -35,7 +35,7 @@ class Bench:
         self.out = os.path.join(base, "out")
         self.seed, self.figures, self.far = seed, figures, far
         self.limit = 60 if quick else 600  # seconds that one command may take
-        self.copy_limit = 15 if quick else 120  # the same of one that reads by the mount
+        self.copy_limit = 8 if quick else 120  # the same of one that reads by the mount
         self.box = 3 if quick else 15  # seconds that one loop of reads may take
         self.server = self.mounted = None
         os.makedirs(self.mountpoint, exist_ok=True)

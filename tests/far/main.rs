@@ -16,13 +16,16 @@ use link::{Link, join};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use serde_json::json;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use store::{Slow, Store};
-use tokio::io::{AsyncBufReadExt, BufReader, split};
+use tokio::io::split;
+use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use backupengine_tests::account::{Dev, DevConfig};
 
@@ -109,8 +112,12 @@ fn said(dev: &Dev, store: &str, root: &Path) -> serde_json::Value {
 
 /// Answers the lines of standard input, until it ends.
 async fn obey(plane: &Link, store: &Link, slow: &Slow) {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    let (send, mut lines) = mpsc::unbounded_channel();
+    // Waits in a read of its own; ends with the process.
+    drop(std::thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+    }));
+    while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = |at: usize| words[at].parse::<u64>().expect("a number");
         let answer = match words.as_slice() {
@@ -140,12 +147,16 @@ async fn relay(delay: u64, command: &[String]) -> ExitCode {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
+    // Whoever runs this (borg) talks through pipes, as with ssh.
+    let mine = (
+        pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap(),
+        pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned().unwrap()).unwrap(),
+    );
     let there = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
     let link = Link::new(delay, 0);
-    let carried = tokio::spawn(join(link, (tokio::io::stdin(), tokio::io::stdout()), there));
+    let carried = tokio::spawn(join(link, mine, there));
     let status = child.wait().await.unwrap();
     // Its last words are still on the way.
     drop(tokio::time::timeout(std::time::Duration::from_millis(delay * 2 + 100), carried).await);
-    // A thread of the runtime may still wait for standard input, and would keep us.
-    std::process::exit(status.code().unwrap_or(1));
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
