@@ -41,7 +41,7 @@ pub struct DevConfig {
     pub listen: SocketAddr,
     /// The address clients use, where something stands before it (a proxy with a delay): what signatures cover.
     pub seen_at: Option<String>,
-    /// The same of its object storage: what grants name.
+    /// The same of its object storage: what grants name. The server itself goes the short way.
     pub storage_seen_at: Option<String>,
     /// Of the deployment and its bucket.
     pub region: String,
@@ -91,7 +91,7 @@ pub struct Dev {
     pub front_database_url: String,
     /// Folder that holds the bucket's objects as files.
     pub objects: PathBuf,
-    /// The in-process store, at the address that grants name.
+    /// Where the in-process store listens.
     pub storage: Storage,
     config: Config,
     /// Kept bound over a restart, so that nobody else takes the port.
@@ -259,9 +259,9 @@ async fn fill(cluster: &Cluster, secrets: &Secrets) -> Result<tokio_postgres::Cl
 }
 
 fn storage(dev: &DevConfig, store: &Serving, bucket: &str, key: Secret) -> Storage {
-    let own = || format!("http://{}", store.address);
     Storage {
-        endpoint: dev.storage_seen_at.clone().unwrap_or_else(own),
+        endpoint: format!("http://{}", store.address),
+        seen_at: dev.storage_seen_at.clone(),
         region: dev.region.clone(),
         bucket: bucket.to_owned(),
         access_key: objects::ACCESS_KEY.to_owned(),
