@@ -1,13 +1,18 @@
 """The tools that scripts/bench compares, one class each, with the same verbs.
 
-`store` is where the backup goes. Only "local" exists today: the far column (an object store behind a latency)
-comes with the presigned data path and will be another value of `place`.
+Near, the backup goes to a folder, `store`. Far (`far` is given: see bench_far.py), ours goes to an account, restic
+and rustic to the same object store by S3, and borg, which knows no S3, to `borg serve` behind the same delay.
 """
 
 import glob
+import json
 import os
 import shutil
 import subprocess
+import sys
+import time
+
+import bench_far
 
 
 class Tool:
@@ -15,17 +20,30 @@ class Tool:
 
     name = "?"
 
-    def __init__(self, work, place="local"):
-        if place != "local":
-            raise SystemExit(f"bench: the place {place!r} does not exist yet")
+    def __init__(self, work, far=None):
+        self.far = far
         self.work = os.path.join(work, self.name)
         self.store = os.path.join(self.work, "store")
         self.cache = os.path.join(self.work, "cache")
-        os.makedirs(self.cache)
+        os.makedirs(self.cache, exist_ok=True)
         self.env = dict(os.environ, LC_ALL="C.UTF-8")
+        self.settings()
+
+    def stored(self):
+        """The folder that holds what the store was given, as files."""
+        return self.store
+
+    def s3_bucket(self):
+        """A bucket of its own for a peer, made by a folder's being there."""
+        bucket = f"bench-{self.name}"
+        os.makedirs(os.path.join(self.far.buckets, bucket), exist_ok=True)
+        self.store = os.path.join(self.far.buckets, bucket)
+        return bucket
 
     def clear_cache(self):
         """Forgets what the tool itself keeps between runs to read faster."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+        os.makedirs(self.cache)
 
     def unmount(self, mountpoint):
         return ["fusermount3", "-u", mountpoint]
@@ -33,19 +51,38 @@ class Tool:
 
 class Ours(Tool):
     name = "backupengine"
+    binary = None  # set by the script
 
-    def __init__(self, work, binary):
-        super().__init__(work)
-        self.binary = os.path.abspath(binary)
-        self.env["BACKUPENGINE_HOME"] = os.path.join(self.work, "own")
-        self.env["BACKUPENGINE_VAULT"] = self.store
+    def settings(self):
+        home = os.path.join(self.work, "own")
+        self.env["BACKUPENGINE_HOME"] = home
+        self.cache = os.path.join(home, "cache")
+        if self.far:
+            self.store = self.far.objects
+            self.env["BACKUPENGINE_KEYCHAIN"] = "file"
+        else:
+            self.env["BACKUPENGINE_VAULT"] = self.store
+
+    def clear_cache(self):
+        # What push remembers of the source lies there as well, and is not for reading.
+        for kept in glob.glob(os.path.join(self.cache, "*", "*")):
+            if os.path.basename(kept) != "push":
+                shutil.rmtree(kept) if os.path.isdir(kept) else os.unlink(kept)
 
     def version(self):
         return [self.binary, "version"]
 
     def init(self):
-        # The passphrase is needed here only: afterwards this device opens the vault by its own key.
-        return ["env", "BACKUPENGINE_PASSPHRASE=correct horse battery staple", self.binary, "init", "--yes", self.store]
+        if not self.far:
+            # The passphrase is needed here only: afterwards this device opens the vault by its own key.
+            phrase = "BACKUPENGINE_PASSPHRASE=correct horse battery staple"
+            return ["env", phrase, self.binary, "init", "--yes", self.store]
+        code = f"{sys.executable} {os.path.realpath(bench_far.__file__)}"
+        steps = '"$1" signup --server "$2" --region "$3" --email "$5" --totp-command "$4" && '
+        steps += '"$1" init --yes --no-passphrase'
+        email = f"bench-{time.time_ns()}@example.org"  # a new account each time, in the same place
+        made = ["sh", "-c", steps, "sh", self.binary, self.far.server, self.far.region, code, email]
+        return ["env", f"BACKUPENGINE_PASSWORD={bench_far.PASSWORD}", *made]
 
     def push(self, source, tag):
         return [self.binary, "push", "-q", "--tag", tag, source]
@@ -60,12 +97,8 @@ class Ours(Tool):
         return [self.binary, "unmount", mountpoint]
 
     def restore(self, tag, source, target):
-        listing = subprocess.run(
-            [self.binary, "snapshots", "--tag", tag, "--json"], env=self.env, check=True, capture_output=True
-        ).stdout
-        import json
-
-        found = json.loads(listing)
+        words = [self.binary, "snapshots", "--tag", tag, "--json"]
+        found = json.loads(subprocess.run(words, env=self.env, check=True, capture_output=True).stdout)
         rows = found["snapshots"] if isinstance(found, dict) else found
         return [self.binary, "restore", "-q", rows[-1]["id"], "--to", target]
 
@@ -73,11 +106,14 @@ class Ours(Tool):
 class Restic(Tool):
     name = "restic"
 
-    def __init__(self, work):
-        super().__init__(work)
-        self.env.update(
-            RESTIC_PASSWORD="bench", RESTIC_REPOSITORY=self.store, RESTIC_CACHE_DIR=self.cache, RESTIC_PROGRESS_FPS="0.1"
-        )
+    def settings(self):
+        self.env.update(RESTIC_PASSWORD="bench", RESTIC_CACHE_DIR=self.cache, RESTIC_PROGRESS_FPS="0.1")
+        self.env["RESTIC_REPOSITORY"] = self.store
+        if self.far:
+            self.env["RESTIC_REPOSITORY"] = f"s3:{self.far.store}/{self.s3_bucket()}"
+            self.env["AWS_ACCESS_KEY_ID"] = self.far.access_key
+            self.env["AWS_SECRET_ACCESS_KEY"] = self.far.secret_key
+            self.env["AWS_DEFAULT_REGION"] = self.far.region
 
     def version(self):
         return ["restic", "version"]
@@ -97,19 +133,58 @@ class Restic(Tool):
     def restore(self, tag, source, target):
         return ["restic", "restore", "-q", "latest", "--tag", tag, "--target", target]
 
-    def clear_cache(self):
-        shutil.rmtree(self.cache, ignore_errors=True)
-        os.makedirs(self.cache)
+
+class Rustic(Tool):
+    name = "rustic"
+
+    def settings(self):
+        self.env.update(RUSTIC_PASSWORD="bench", RUSTIC_CACHE_DIR=self.cache, RUSTIC_NO_PROGRESS="true")
+        self.env.update(RUSTIC_REPOSITORY=self.store, RUSTIC_LOG_LEVEL="warn")
+        if self.far:
+            self.env.update(
+                RUSTIC_REPOSITORY="opendal:s3",
+                OPENDAL_BUCKET=self.s3_bucket(),
+                OPENDAL_ROOT="/",
+                OPENDAL_ENDPOINT=self.far.store,
+                OPENDAL_REGION=self.far.region,
+                OPENDAL_ACCESS_KEY_ID=self.far.access_key,
+                OPENDAL_SECRET_ACCESS_KEY=self.far.secret_key,
+            )
+
+    def version(self):
+        return ["rustic", "--version"]
+
+    def init(self):
+        return ["rustic", "init"]
+
+    def push(self, source, tag):
+        return ["rustic", "backup", "--label", tag, source]
+
+    def mount(self, mountpoint):
+        return ["rustic", "mount", "--path-template", "{label}/{time}", "--file-access", "read", mountpoint]
+
+    def shown(self, mountpoint, source, tag):
+        return os.path.join(mountpoint, tag, "latest") + source
+
+    def restore(self, tag, source, target):
+        return ["rustic", "restore", "latest", "--filter-label", tag, target]
 
 
 class Borg(Tool):
     name = "borg"
 
-    def __init__(self, work):
-        super().__init__(work)
+    def settings(self):
+        self.repository = self.store
+        if self.far:
+            self.repository = f"ssh://far{self.store}"
+            relay = os.path.join(self.work, "relay")
+            with open(relay, "w") as script:
+                script.write(f'#!/bin/sh\nshift\nexec "{self.far.program}" --stdio {self.far.delay} "$@"\n')
+            os.chmod(relay, 0o755)
+            self.env["BORG_RSH"] = relay
         self.env.update(
             BORG_PASSPHRASE="bench",
-            BORG_REPO=self.store,
+            BORG_REPO=self.repository,
             BORG_BASE_DIR=self.cache,
             BORG_RELOCATED_REPO_ACCESS_IS_OK="yes",
             BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK="yes",
@@ -125,7 +200,7 @@ class Borg(Tool):
         return ["borg", "create", "--compression", "zstd,3", f"::{tag}", source]
 
     def mount(self, mountpoint):
-        return ["borg", "mount", "-f", self.store, mountpoint]
+        return ["borg", "mount", "-f", self.repository, mountpoint]
 
     def shown(self, mountpoint, source, tag):
         return os.path.join(mountpoint, tag) + source
@@ -136,3 +211,6 @@ class Borg(Tool):
     def clear_cache(self):
         for folder in glob.glob(os.path.join(self.cache, ".cache")):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+ALL = {tool.name: tool for tool in (Ours, Restic, Rustic, Borg)}

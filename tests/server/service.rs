@@ -1,7 +1,10 @@
 //! What every caller meets first: health, metrics, limits of size and rate.
+use crate::stores::{Blob, Session};
 use backupengine_api::Code;
 use backupengine_tests::account::Server;
 use serde_json::{Value, json};
+use std::io::copy;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 #[test]
@@ -106,6 +109,34 @@ fn the_directory_names_this_region() {
     let server = Server::start();
     let (status, body) = server.http("GET", "/regions.json", None, None);
     assert_eq!((status, &body), (200, &json!({"regions": {"eu": server.base()}})));
+}
+
+#[test]
+fn what_stands_before_it_is_what_clients_are_told_and_sign_for() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let seen_at = format!("http://{}", proxy.local_addr().unwrap());
+    let storage = "http://127.0.0.1:9";
+    let server = Server::with(|config| {
+        config.seen_at = Some(seen_at.clone());
+        config.storage_seen_at = Some(storage.to_owned());
+    });
+    let behind = server.dev().config().listen;
+    assert_ne!(seen_at, format!("http://{behind}"));
+    // Ends with the test's process.
+    drop(std::thread::spawn(move || {
+        for near in proxy.incoming() {
+            let (near, far) = (near.unwrap(), TcpStream::connect(behind).unwrap());
+            let (mut up, mut down) = ((near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near));
+            drop(std::thread::spawn(move || copy(&mut up.0, &mut up.1)));
+            drop(std::thread::spawn(move || copy(&mut down.0, &mut down.1)));
+        }
+    }));
+    let (status, body) = server.http("GET", "/regions.json", None, None);
+    assert_eq!((status, &body), (200, &json!({"regions": {"eu": seen_at}})));
+    let device = server.user("a@example.org").device(1);
+    let vault = device.make_vault();
+    let grant = Session::open(&device, &vault).grant(&Blob { kind: "pack", number: 0, bytes: b"a pack" });
+    assert!(grant["url"].as_str().unwrap().starts_with(&format!("{storage}/")), "{grant}");
 }
 
 fn text(server: &Server, path: &str, bearer: Option<&str>) -> (u16, String) {

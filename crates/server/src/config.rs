@@ -87,6 +87,8 @@ impl Config {
 pub struct Storage {
     /// Base address.
     pub endpoint: String,
+    /// The address that grants name, where clients have another way to it.
+    pub seen_at: Option<String>,
     /// Its region's name in signatures.
     pub region: String,
     /// Bucket.

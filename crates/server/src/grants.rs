@@ -47,7 +47,10 @@ pub struct Listed {
 /// Signs for one bucket.
 #[derive(Clone)]
 pub struct Grants {
+    /// As this server reaches it.
     bucket: Bucket,
+    /// As clients do.
+    seen: Bucket,
     credentials: Credentials,
     life: Duration,
     profile: Profile,
@@ -69,12 +72,16 @@ impl Grants {
             setting: "storage endpoint".to_owned(),
             problem: problem.to_owned(),
         };
-        let endpoint = storage.endpoint.parse().map_err(|_| wrong("is not an address (URL)"))?;
-        let bucket = Bucket::new(endpoint, UrlStyle::Path, storage.bucket.clone(), storage.region.clone())
-            .map_err(|_| wrong("is not an address that begins with http:// or https://"))?;
+        let at = |address: &str| {
+            let endpoint = address.parse().map_err(|_| wrong("is not an address (URL)"))?;
+            Bucket::new(endpoint, UrlStyle::Path, storage.bucket.clone(), storage.region.clone())
+                .map_err(|_| wrong("is not an address that begins with http:// or https://"))
+        };
+        let bucket = at(&storage.endpoint)?;
+        let seen = storage.seen_at.as_deref().map_or_else(|| Ok(bucket.clone()), at)?;
         let credentials =
             Credentials::new(storage.access_key.clone(), storage.secret_key.expose().to_owned());
-        Ok(Self { bucket, credentials, life: storage.grant_life, profile: storage.profile })
+        Ok(Self { bucket, seen, credentials, life: storage.grant_life, profile: storage.profile })
     }
 
     /// The same bucket with another profile.
@@ -103,7 +110,7 @@ impl Grants {
 
     /// A grant to read one blob; the range is the client's choice.
     pub fn get(&self, key: &str) -> Grant {
-        let mut action = self.bucket.get_object(Some(&self.credentials), key);
+        let mut action = self.seen.get_object(Some(&self.credentials), key);
         action.query_mut().insert("response-cache-control", "no-store");
         Grant(action.sign(self.life).into())
     }
@@ -134,7 +141,7 @@ impl Grants {
         length: Option<u64>,
         headers: BTreeMap<String, String>,
     ) -> PutGrant {
-        let mut action = self.bucket.put_object(Some(&self.credentials), key);
+        let mut action = self.seen.put_object(Some(&self.credentials), key);
         let signed: &mut Map<'_> = action.headers_mut();
         if let Some(length) = length {
             signed.insert("content-length", length.to_string());
@@ -257,7 +264,8 @@ impl Grants {
         let announced = Announced { length: bytes.len() as u64, sha256: &sha256, md5: None };
         // Where only MD5 is verified, the transport has to do: the server sends these bytes to the store itself.
         let profile = Profile { content_md5: false, ..self.profile };
-        let grant = self.clone().with_profile(profile).put(key, &announced);
+        let near = Self { seen: self.bucket.clone(), ..self.clone() }.with_profile(profile);
+        let grant = near.put(key, &announced);
         let grant = grant.ok_or_else(|| ServerError::Storage("no grant for a PUT of our own".to_owned()))?;
         match put(http, &grant, bytes).await? {
             status if status.is_success() || status == StatusCode::PRECONDITION_FAILED => Ok(()),
@@ -339,6 +347,7 @@ mod tests {
     fn grants(profile: Profile) -> Grants {
         Grants::new(&Storage {
             endpoint: "https://s3.example.org".to_owned(),
+            seen_at: None,
             region: "eu".to_owned(),
             bucket: "bucket".to_owned(),
             access_key: "key".to_owned(),

@@ -189,6 +189,7 @@ impl Environment {
         let most = u64::from(GRANT_SECONDS);
         Ok(Storage {
             endpoint: endpoint.to_owned(),
+            seen_at: None,
             region: self.text("BACKUPENGINE_S3_REGION")?.to_owned(),
             bucket: self.text("BACKUPENGINE_S3_BUCKET")?.to_owned(),
             access_key: self.text("BACKUPENGINE_S3_ACCESS_KEY")?.to_owned(),

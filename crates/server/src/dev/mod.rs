@@ -39,6 +39,10 @@ pub struct DevConfig {
     pub data: PathBuf,
     /// Loopback only; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The address clients use, where something stands before it (a proxy with a delay): what signatures cover.
+    pub seen_at: Option<String>,
+    /// The same of its object storage: what grants name. The server itself goes the short way.
+    pub storage_seen_at: Option<String>,
     /// Of the deployment and its bucket.
     pub region: String,
     /// What [`make_template`] made, to copy instead of running initdb and all migrations.
@@ -63,6 +67,8 @@ impl DevConfig {
         Self {
             data,
             listen: SocketAddr::from(([127, 0, 0, 1], 54_390)),
+            seen_at: None,
+            storage_seen_at: None,
             region: "eu".to_owned(),
             template: None,
             access_life: Duration::from_secs(3600),
@@ -77,7 +83,7 @@ impl DevConfig {
 
 /// A control plane that runs until it is stopped or dropped.
 pub struct Dev {
-    /// Its address, `http://127.0.0.1:PORT`.
+    /// Its address as clients use it, `http://127.0.0.1:PORT`.
     pub base: String,
     /// Rights of a superuser over its database, for tests and for looking inside.
     pub admin_database_url: String,
@@ -123,7 +129,7 @@ impl Dev {
 
         let listener = bind(dev.listen)?;
         let address = listener.local_addr().map_err(io("asking for the port"))?;
-        let base = format!("http://{address}");
+        let base = dev.seen_at.clone().unwrap_or_else(|| format!("http://{address}"));
         let storage = storage(&dev, &store, &bucket, secrets.storage_key);
         let front_database_url = cluster.url("backupengine_front", &secrets.passwords.front);
         let regions = [(dev.region.clone(), base.clone())].into();
@@ -255,6 +261,7 @@ async fn fill(cluster: &Cluster, secrets: &Secrets) -> Result<tokio_postgres::Cl
 fn storage(dev: &DevConfig, store: &Serving, bucket: &str, key: Secret) -> Storage {
     Storage {
         endpoint: format!("http://{}", store.address),
+        seen_at: dev.storage_seen_at.clone(),
         region: dev.region.clone(),
         bucket: bucket.to_owned(),
         access_key: objects::ACCESS_KEY.to_owned(),

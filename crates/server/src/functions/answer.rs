@@ -170,6 +170,7 @@ mod tests {
             Profile { checksum_sha256: true, content_md5: false, if_none_match: true, sse_header: false };
         Grants::new(&Storage {
             endpoint: "https://s3.example.org".to_owned(),
+            seen_at: None,
             region: "eu".to_owned(),
             bucket: "bucket".to_owned(),
             access_key: "key".to_owned(),

@@ -1,0 +1,131 @@
+"""How scripts/bench measures: single loops over files, the kernel's caches, memory of a process."""
+
+import errno
+import os
+import subprocess
+import threading
+import time
+
+MIB = 1 << 20
+
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as switch:
+        switch.write("3\n")
+
+
+def read_all(folder):
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(inside, name), "rb", buffering=0) as file:
+                while file.read(MIB):
+                    pass
+
+
+def folder_bytes(folder):
+    return sum(os.lstat(os.path.join(d, f)).st_size for d, _, files in os.walk(folder) for f in files)
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+
+
+def watch_memory(pid, peak, done):
+    """Notes the kernel's own high-water mark. (The one that wait4 gives counts this script's memory as well,
+    which the child had for a moment before it became the tool.)"""
+    while not done.wait(0.02):
+        try:
+            with open(f"/proc/{pid}/status") as status:
+                lines = dict(line.split(":", 1) for line in status)
+        except OSError:
+            return
+        if not lines["Name"].strip().startswith("python") and "VmHWM" in lines:
+            peak[0] = max(peak[0], int(lines["VmHWM"].split()[0]) / 1024)
+
+
+def read_files(paths, readers, box):
+    """Opens, reads and closes each path once; files a second, and how many. Stops after `box` seconds."""
+    done = [0] * readers
+    begun = time.monotonic()
+
+    def work(n):
+        for path in paths[n::readers]:
+            handle = os.open(path, os.O_RDONLY)
+            while os.read(handle, 128 << 10):
+                pass
+            os.close(handle)
+            done[n] += 1
+            if time.monotonic() - begun > box:
+                return
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(readers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.monotonic() - begun), sum(done)
+
+
+def stream(path):
+    """Reads front to back in 1 MiB steps; MiB a second."""
+    begun, total = time.monotonic(), 0
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(MIB):
+            total += len(block)
+    return total / MIB / (time.monotonic() - begun)
+
+
+def places(path):
+    """Offsets of all blocks of 4 KiB that hold data: a read from a hole says nothing."""
+    found, end = [], 0
+    handle, size = os.open(path, os.O_RDONLY), os.path.getsize(path)
+    try:
+        while end < size:
+            start = os.lseek(handle, end, os.SEEK_DATA)
+            end = os.lseek(handle, start, os.SEEK_HOLE)
+            found.extend(range(-(-start // 4096) * 4096, end - 4095, 4096))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # no more data
+            raise
+    os.close(handle)
+    return found
+
+
+def random_reads(path, offsets, box):
+    """One at a time, 4 KiB at each offset; the seconds of each read, in order. Stops after `box` seconds."""
+    took = []
+    handle = os.open(path, os.O_RDONLY)
+    begun = last = time.monotonic()
+    for offset in offsets:
+        os.pread(handle, 4096, offset)
+        now = time.monotonic()
+        took.append(now - last)
+        last = now
+        if last - begun > box:
+            break
+    os.close(handle)
+    return took
+
+
+def at(part, values):
+    """The value below which that part of them lies."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+def command(words, limit):
+    """Seconds that it took, and whether it was stopped at `limit`. Exit status 1 of grep is no failure."""
+    begun = time.monotonic()
+    try:
+        ended = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return time.monotonic() - begun, True
+    if ended.returncode != 0 and not (words[0] == "grep" and ended.returncode == 1):
+        raise SystemExit(f"bench: {' '.join(words)} ended with {ended.returncode}")
+    return time.monotonic() - begun, False
+
+
+def same(left, right):
+    """A bench of wrong bytes is worth nothing."""
+    subprocess.run(["diff", "-r", "--no-dereference", "-q", left, right], check=True, stdout=subprocess.DEVNULL)
