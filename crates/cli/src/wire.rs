@@ -220,7 +220,8 @@ impl Wire {
         with_account: bool,
         memory: u64,
     ) -> Result<Unlocked, Failure> {
-        let blocks = if with_account { cache::for_reading(&self.places.cache, locked.vault(), None) } else { None };
+        let blocks =
+            if with_account { cache::for_reading(&self.places.cache, locked.vault(), None) } else { None };
         let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads(), blocks };
         if let Some(mut text) = secret::given_passphrase(&self.global)? {
             tracing::debug!("unlocking with the passphrase that was given");
