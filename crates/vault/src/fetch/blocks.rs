@@ -20,7 +20,7 @@ use quick_cache::Weighter;
 use std::collections::HashMap;
 use std::ops;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// Blocks of one range fetched ahead: small enough that nobody waits long for one of them.
@@ -75,6 +75,18 @@ struct State {
     ahead: u64,
     /// Ranges on their way.
     trips: usize,
+    /// Answers that somebody waited for, and how many of those were asked for twice.
+    waited: u64,
+    twice: u64,
+}
+
+impl State {
+    /// After how long an answer is asked for again: not where one in ten was already, for then the store is slow, not
+    /// the answer late.
+    fn late(&mut self, len: u64) -> Option<Duration> {
+        self.waited += 1;
+        self.link.late(len).filter(|_| self.twice * 10 <= self.waited)
+    }
 }
 
 impl Blocks {
@@ -278,17 +290,18 @@ impl Core {
     }
 
     async fn travel(self: Arc<Self>, trip: Arc<Trip>) {
+        let mut under_way = UnderWay { core: &self, trip: &trip, begun: None, landed: false };
         let pass = if trip.ahead { self.gate.pass(&trip).await } else { None };
         let flying = {
             let mut state = self.lock();
             state.trips += 1;
             state.trips - 1
         };
-        let begun = Instant::now();
+        under_way.begun = Some((Instant::now(), flying));
         let answer = self.fetch(&trip).await;
         self.gate.learn(answer.as_ref().err());
         drop(pass);
-        self.land(&trip, answer, begun, flying);
+        under_way.land(answer);
     }
 
     /// Asks; where somebody waits and the answer is late, asks once more and takes what comes first.
@@ -297,14 +310,21 @@ impl Core {
         let len = u64::from(trip.blocks.end) * self.grid - offset;
         let ask = || {
             count(&self.counters.store_calls, 1);
-            self.store.get(trip.blob, Range::At { offset, len })
+            let answer = self.store.get(trip.blob, Range::At { offset, len });
+            let elsewhere =
+                || StoreError::new(ErrorKind::Io, "the store sent another part than was asked for");
+            Box::pin(async move {
+                let got = answer.await?;
+                if got.offset == offset { Ok(got) } else { Err(elsewhere().about(trip.blob)) }
+            })
         };
-        let late = if trip.ahead { None } else { self.lock().link.late() };
+        let late = if trip.ahead { None } else { self.lock().late(len) };
         let mut first = ask();
         let Some(late) = late else { return first.await };
         if let Ok(answer) = tokio::time::timeout(late, &mut first).await {
             return answer;
         }
+        self.lock().twice += 1;
         count(&self.counters.hedged, 1);
         let mut second = ask();
         tokio::select! {
@@ -313,7 +333,8 @@ impl Core {
         }
     }
 
-    fn land(&self, trip: &Trip, answer: Result<Got, StoreError>, begun: Instant, flying: usize) {
+    /// `begun`: when it was asked for, if it was, and how many others were under way.
+    fn land(&self, trip: &Trip, answer: Result<Got, StoreError>, begun: Option<(Instant, usize)>) {
         if let Ok(got) = &answer {
             count(&self.counters.bytes_fetched, got.bytes.len() as u64);
             count(&self.counters.bytes_ahead, if trip.ahead { got.bytes.len() as u64 } else { 0 });
@@ -328,8 +349,8 @@ impl Core {
         }
         {
             let mut state = self.lock();
-            state.trips -= 1;
-            if let Ok(got) = &answer {
+            state.trips -= usize::from(begun.is_some());
+            if let (Ok(got), Some((begun, flying))) = (&answer, begun) {
                 state.link.landed(got.bytes.len() as u64, begun.elapsed(), flying);
                 if state.totals.len() == TOTALS {
                     state.totals.clear();
@@ -391,5 +412,30 @@ impl Core {
             }
         }
         joined.freeze()
+    }
+}
+
+/// Lands a trip however its task ends: one that broke off would leave its readers waiting, and its blocks on their way,
+/// for ever.
+struct UnderWay<'a> {
+    core: &'a Core,
+    trip: &'a Trip,
+    begun: Option<(Instant, usize)>,
+    landed: bool,
+}
+
+impl UnderWay<'_> {
+    fn land(mut self, answer: Result<Got, StoreError>) {
+        self.landed = true;
+        self.core.land(self.trip, answer, self.begun);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.landed {
+            let broken = StoreError::new(ErrorKind::Io, "the fetch broke off").about(self.trip.blob);
+            self.core.land(self.trip, Err(broken), self.begun);
+        }
     }
 }

@@ -20,8 +20,8 @@ const LATE_MIN: Duration = Duration::from_millis(20);
 
 /// The way to the store.
 pub(crate) struct Link {
-    /// How long the last answers took.
-    took: VecDeque<Duration>,
+    /// How many bytes the last answers had, and how long they took.
+    took: VecDeque<(u64, Duration)>,
     rate: f64,
     seen: bool,
 }
@@ -38,7 +38,7 @@ impl Link {
         if self.took.len() == REMEMBERED {
             self.took.pop_front();
         }
-        self.took.push_back(took);
+        self.took.push_back((bytes.max(1), took));
         let seconds = took.as_secs_f64().max(1e-4);
         let beyond = (took.saturating_sub(self.round_trip())).as_secs_f64().max(1e-4);
         // What is beyond a round trip was spent on the bytes; where all answers are alike that is little, and
@@ -51,7 +51,7 @@ impl Link {
 
     /// The shortest of the last answers: what asking costs, however little is asked for.
     pub(crate) fn round_trip(&self) -> Duration {
-        self.took.iter().min().copied().unwrap_or(Duration::from_millis(50))
+        self.took.iter().map(|(_, took)| *took).min().unwrap_or(Duration::from_millis(50))
     }
 
     /// Bytes that come in this time, about.
@@ -59,17 +59,24 @@ impl Link {
         (self.rate * time.as_secs_f64()) as u64
     }
 
-    /// After how long an answer is later than 19 of 20 (by a half, so that a slow minute is not answered with
-    /// twice the load); `None` while too little was seen.
-    pub(crate) fn late(&self) -> Option<Duration> {
+    /// After how long an answer of `bytes` bytes is late: half as long again as nine of ten took, but not before what
+    /// so many bytes took at the pace of the middle one, so that a slow link is not answered with twice the load;
+    /// `None` while too little was seen.
+    pub(crate) fn late(&self, bytes: u64) -> Option<Duration> {
         if self.took.len() < ENOUGH {
             return None;
         }
-        let mut took: Vec<Duration> = self.took.iter().copied().collect();
-        took.sort_unstable();
+        let sorted = |times: &mut dyn Iterator<Item = Duration>| {
+            let mut times: Vec<Duration> = times.collect();
+            times.sort_unstable();
+            times
+        };
+        let took = sorted(&mut self.took.iter().map(|(_, took)| *took));
+        let scale = |of: u64| u32::try_from(bytes.div_ceil(of)).unwrap_or(u32::MAX).max(1);
+        let paced = sorted(&mut self.took.iter().map(|(of, took)| took.saturating_mul(scale(*of))));
         // One in twenty may be what is to be got round: just below it.
-        let at = took.len() * 9 / 10;
-        Some((took[at] * 3 / 2).max(LATE_MIN))
+        let most = took[took.len() * 9 / 10] * 3 / 2;
+        Some(most.max(paced[paced.len() / 2]).max(LATE_MIN))
     }
 }
 
@@ -95,16 +102,28 @@ mod tests {
     }
 
     #[test]
+    fn on_a_slow_link_a_long_answer_is_not_late() {
+        let mut link = Link::default();
+        // 1 Mbit/s: 64 KiB take half a second, 1 MiB takes eight.
+        for _ in 0..30 {
+            link.landed(64 << 10, 564 * MS, 0);
+            link.landed(256 << 10, 2137 * MS, 0);
+        }
+        assert!(link.late(1 << 20).unwrap() > 8 * 1000 * MS, "{:?}", link.late(1 << 20));
+    }
+
+    #[test]
     fn late_is_what_most_answers_are_not() {
         let mut link = Link::default();
         for n in 0..15 {
             link.landed(65_536, (40 + n) * MS, 0);
         }
-        assert_eq!(link.late(), None);
+        assert_eq!(link.late(65_536), None);
         // One in twenty takes two seconds: it does not become what is waited for.
         for n in 0..200 {
             link.landed(65_536, if n % 20 == 0 { 2000 * MS } else { 40 * MS }, 0);
         }
-        assert_eq!(link.late(), Some(60 * MS));
+        let late = link.late(65_536).unwrap();
+        assert!(late >= 60 * MS && late < 200 * MS, "{late:?}");
     }
 }

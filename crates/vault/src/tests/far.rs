@@ -8,6 +8,7 @@ use backupengine_store::{BlobKey, BlockCache, Range};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::ops;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -157,6 +158,22 @@ fn an_answer_that_is_late_is_asked_for_again() {
         assert!(out == bytes[at..at + 4096]);
     }
     assert!(vault.stats().hedged > 0, "{:?}", vault.stats());
+}
+
+#[test]
+fn a_fetch_that_breaks_off_is_an_error_and_not_the_end() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 4);
+    let config = VaultConfig { read_ahead_threads: 0, ..VaultConfig::default() };
+    let (store, vault) = far(&world, config, |_| {});
+    let file = id(&vault, session);
+    let mut out = vec![0; 4096];
+    vault.read_at(file, 0, &mut out).unwrap();
+    store.breaks.store(true, Ordering::Relaxed);
+    assert!(vault.read_at(file, 3 * FRAME as u64, &mut out).is_err());
+    store.breaks.store(false, Ordering::Relaxed);
+    assert_eq!(vault.read_at(file, 3 * FRAME as u64, &mut out).unwrap(), 4096);
+    assert!(out == bytes[3 * FRAME..][..4096]);
 }
 
 /// Blocks in memory, some of them wrong.
