@@ -165,21 +165,35 @@ mod tests {
             prop_assert_eq!(&cuts(&chunker, &bytes, SMALL.max), &lens);
             prop_assert_eq!(&cuts(&chunker, &bytes, SMALL.max + more), &lens);
         }
+    }
 
-        /// One byte more in the middle changes the chunks around it, and no later ones.
-        #[test]
-        fn an_insertion_is_soon_forgotten(seed: u64, at in 0_usize..100_000, byte: u8) {
-            let chunker = Chunker::new(SMALL, &table(1));
-            let before = data(seed, 400_000);
-            let after = [&before[..at], &[byte], &before[at..]].concat();
-            let ends = |bytes: &[u8]| {
-                let mut end = 0;
-                cuts(&chunker, bytes, SMALL.max).iter().map(|len| { end += len; end }).collect::<Vec<_>>()
-            };
-            let (before, after) = (ends(&before), ends(&after));
-            let shared = before.iter().filter(|end| **end > at).filter(|end| after.contains(&(*end + 1))).count();
-            let behind = before.iter().filter(|end| **end > at).count();
-            prop_assert!(shared + 12 >= behind, "{shared} of {behind}");
-        }
+    /// One byte more in the middle changes the chunks around it, and few later ones. How many is a matter of chance
+    /// (both streams have to cut at the same place once), so it is the average that is promised, over fixed seeds.
+    #[test]
+    fn an_insertion_is_soon_forgotten() {
+        let chunker = Chunker::new(SMALL, &table(1));
+        let ends = |bytes: &[u8]| {
+            let mut end = 0;
+            cuts(&chunker, bytes, SMALL.max)
+                .iter()
+                .map(|len| {
+                    end += len;
+                    end
+                })
+                .collect::<Vec<_>>()
+        };
+        let changed: Vec<usize> = (0..100)
+            .map(|seed| {
+                let (before, at) = (data(seed, 400_000), seed as usize * 997);
+                let after = [&before[..at], &[seed as u8], &before[at..]].concat();
+                let (before, after) = (ends(&before), ends(&after));
+                let behind: Vec<_> = before.into_iter().filter(|end| *end > at).collect();
+                let lost = behind.iter().filter(|end| !after.contains(&(*end + 1))).count();
+                assert!(lost * 2 < behind.len(), "{lost} of {} chunks changed", behind.len());
+                lost
+            })
+            .collect();
+        let mean = changed.iter().sum::<usize>() as f64 / changed.len() as f64;
+        assert!(mean < 4.0, "{mean} chunks changed on average: {changed:?}");
     }
 }
