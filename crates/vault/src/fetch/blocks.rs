@@ -114,7 +114,7 @@ impl Blocks {
         let core = &self.core;
         let blocks = core.blocks(blob, offset, len)?;
         let mut parts = Vec::with_capacity(blocks.len());
-        for (block, part) in blocks.clone().zip(core.begin(blob, blocks, Some(class))) {
+        for (block, part) in blocks.clone().zip(core.begin(blob, blocks, class)) {
             parts.push(match part {
                 Part::Here(bytes) => bytes,
                 Part::Coming(trip) => core.wait(&trip, block)?,
@@ -126,7 +126,7 @@ impl Blocks {
     /// Begins to fetch a range that is about to be asked for.
     pub(crate) fn start(&self, blob: BlobKey, offset: u64, len: u64, class: Class) {
         if let Ok(blocks) = self.core.blocks(blob, offset, len) {
-            self.core.begin(blob, blocks, Some(class));
+            self.core.begin(blob, blocks, class);
         }
     }
 
@@ -213,7 +213,7 @@ impl Core {
     }
 
     /// The parts of a read; what is missing is on its way when this returns, and what the plan adds.
-    fn begin(self: &Arc<Self>, blob: BlobKey, blocks: ops::Range<u32>, class: Option<Class>) -> Vec<Part> {
+    fn begin(self: &Arc<Self>, blob: BlobKey, blocks: ops::Range<u32>, class: Class) -> Vec<Part> {
         let mut found: Vec<Option<Part>> =
             blocks.clone().map(|block| self.here(blob, block).map(Part::Here)).collect();
         let mut state = self.lock();
@@ -238,7 +238,7 @@ impl Core {
                 *part = run.blocks.contains(&block).then(|| Part::Coming(Arc::clone(&run)));
             }
         }
-        if let Some(class) = class.filter(|_| self.kept().plans) {
+        if self.kept().plans {
             let total = state.totals.get(&blob).map(|total| total.div_ceil(self.grid) as u32);
             let access = Access { blob, blocks, class, missed: sent, total };
             let room = self.room().saturating_sub(state.ahead) as u32;
