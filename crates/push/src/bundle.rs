@@ -6,9 +6,10 @@ use crate::packer::FrameSlot;
 use backupengine_format::footer::FooterContent;
 use backupengine_model::ContentId;
 
-/// Plaintext bytes of a bundle at most. Half of what a frame may hold: who reads one small file opens half as much,
-/// for about a hundredth more stored bytes.
-pub(crate) const ROOM: usize = 128 << 10;
+/// Plaintext bytes of a bundle at most: a quarter of what a frame may hold. Who reads one small file opens the whole
+/// frame, and that is most of what a cold read costs; what is lost by the smaller window, bundles get back by being
+/// compressed harder ([`Sealer::bundle`](crate::sealer::Sealer::bundle)).
+pub(crate) const ROOM: usize = 64 << 10;
 
 /// A frame's worth of small files.
 #[derive(Default)]

@@ -55,7 +55,7 @@ fn perform(shared: &Shared<'_>, sealer: &mut Sealer, job: Job) {
         Job::Chunk { bytes, texture, answer } => {
             drop(answer.send(chunk(shared, sealer, &bytes, &texture)));
         }
-        Job::Bundle { plain, answer } => drop(answer.send(sealer.frame(&plain))),
+        Job::Bundle { plain, answer } => drop(answer.send(sealer.bundle(&plain))),
     }
 }
 
