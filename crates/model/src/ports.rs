@@ -144,6 +144,12 @@ pub trait ContentReader: Send + Sync {
     /// See [`ReadFailure`].
     fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError>;
 
+    /// Tells that these files are going to be read whole, in this order, but not yet: what takes time to come may be
+    /// fetched, and is not opened. A hint; may do nothing.
+    fn will_need(&self, ids: &[NodeId]) {
+        let _ = ids;
+    }
+
     /// Tells that these files are going to be read whole, in this order. A hint; may do nothing.
     fn will_read(&self, ids: &[NodeId]) {
         let _ = ids;
@@ -199,6 +205,10 @@ impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
 
     fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError> {
         (**self).span(id, offset)
+    }
+
+    fn will_need(&self, ids: &[NodeId]) {
+        (**self).will_need(ids);
     }
 
     fn will_read(&self, ids: &[NodeId]) {

@@ -135,8 +135,11 @@ pub(crate) fn run(
     Ok(run.report.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Jobs for each thread that the walk may be ahead: what is stored far away is on its way meanwhile.
+const AHEAD: usize = 16;
+
 fn write_all(run: &Run<'_>, landings: &[Landing], threads: usize) -> Result<(), RestoreError> {
-    let (sender, receiver) = crossbeam_channel::bounded(2 * threads);
+    let (sender, receiver) = crossbeam_channel::bounded(AHEAD * threads);
     std::thread::scope(|scope| {
         for number in 0..threads {
             let receiver = receiver.clone();

@@ -10,6 +10,7 @@ use crate::run::Run;
 use crate::write::{Become, Item, Job};
 use backupengine_model::{DirPage, DirSlot, Kind, Node, NodeId};
 use crossbeam_channel::Sender;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,6 +20,9 @@ const PAGE: usize = 256;
 /// A job ends at so many names, or at so many bytes of files.
 const JOB_ITEMS: usize = 64;
 const JOB_BYTES: u64 = 8 << 20;
+
+/// So many files at once are said to be needed soon: many small hints would mean many small requests.
+const SOON: usize = 512;
 
 /// A folder whose sub-folders are walked.
 struct Level {
@@ -32,7 +36,7 @@ struct Level {
 
 /// Walks one selection.
 pub(crate) fn walk(run: &Run<'_>, landing: &Landing, target: &Arc<Filling>, jobs: &Sender<Job>) {
-    let walk = Walk { run, landing, jobs };
+    let walk = Walk { run, landing, jobs, soon: RefCell::default() };
     let mut at = Arc::clone(target);
     for (name, node) in &landing.above {
         let entered = walk.enter(&at, name, node, true);
@@ -64,6 +68,8 @@ struct Walk<'a, 'r> {
     run: &'a Run<'r>,
     landing: &'a Landing,
     jobs: &'a Sender<Job>,
+    /// Files handed to the writers that nobody was told of yet.
+    soon: RefCell<Vec<NodeId>>,
 }
 
 impl Walk<'_, '_> {
@@ -204,6 +210,14 @@ impl Walk<'_, '_> {
         if items.is_empty() {
             return;
         }
+        let read =
+            |item: &&Item| item.node.attributes.kind == Kind::File && !matches!(item.role, Become::LinkTo(_));
+        let mut soon = self.soon.borrow_mut();
+        soon.extend(items.iter().filter(read).map(|item| item.node.id));
+        if soon.len() >= SOON {
+            self.run.content.will_need(&std::mem::take(&mut *soon));
+        }
+        drop(soon);
         // No writer is left only if all of them panicked; the scope passes the panic on.
         if let Err(unsent) = self.jobs.send(items) {
             unsent.into_inner().into_iter().for_each(|item| release(self.run, item.filling));

@@ -8,7 +8,7 @@ use crate::content::{LONG, Next, Reading, Starts, starts_of};
 use crate::error::VaultError;
 use crate::fetch::ahead::ReadAhead;
 use crate::fetch::plan::{Cursors, FETCHED, OPENED};
-use crate::fetch::{Fetcher, blob_of};
+use crate::fetch::{Fetcher, Place, blob_of};
 use crate::floor::Pins;
 use crate::forward::Relocations;
 use crate::open::Opener;
@@ -216,8 +216,20 @@ impl Core {
             let root = root::load(&self.opener, session, Some(listed.head_len))?;
             root.agrees_with(&listed)?;
             self.pins.check(&root)?;
+            self.expect_packs(&root);
             Ok(Arc::new(Tree::new(Arc::new(root))?))
         })
+    }
+
+    /// Tells the store which packs are read next by whoever has just come to this snapshot: those of its pages, and the
+    /// first of its data.
+    fn expect_packs(&self, root: &Root) {
+        let pages = root.record.page_packs.iter().map(|pack| blob_of(pack.session, pack.number));
+        let mut packs: Vec<BlobKey> = pages.collect();
+        packs.push(BlobKey::Pack(root.record.session, 0));
+        packs.sort_unstable();
+        packs.dedup();
+        self.opener.fetcher().store().expect(&packs);
     }
 
     /// Where the children of a directory stand.
@@ -247,10 +259,18 @@ impl Core {
         }
         let size = reading.entry.attributes.size;
         if self.opener.fetcher().is_far() {
+            // All of this read at once, before anything that comes later.
+            self.opener.fetcher().want(&self.ranges(reading, offset, offset.saturating_add(len)));
             // Not in one statement with what follows: the lock would be held meanwhile.
             let ahead = locked(&self.fetched).read(id, offset, len, size);
             if let Some(ahead) = ahead {
-                self.fetch_ahead(reading, ahead.from, ahead.to);
+                let fetcher = self.opener.fetcher();
+                let to = ahead.to.min(offset.saturating_add(len).saturating_add(fetcher.moment()));
+                if !fetcher.ahead(&self.ranges(reading, ahead.from, to)) {
+                    locked(&self.fetched).fell_short(id, ahead.from);
+                } else if to < ahead.to {
+                    locked(&self.fetched).fell_short(id, to.max(ahead.from));
+                }
             }
         }
         let ahead = locked(&self.cursors).read(id, offset, len, size);
@@ -260,22 +280,23 @@ impl Core {
         }
     }
 
-    /// Has the frames of a part of a file fetched.
-    fn fetch_ahead(&self, reading: &Reading<'_>, from: u64, to: u64) {
-        let mut ranges: Vec<(BlobKey, std::ops::Range<u64>)> = Vec::new();
+    /// Where the frames of a part of a file lie that are not opened yet.
+    fn ranges(&self, reading: &Reading<'_>, from: u64, to: u64) -> Vec<Place> {
+        let mut ranges = Vec::new();
         let visited = reading.visit(from, &mut |run| {
             if run.start >= to {
                 return Ok(Next::Enough);
             }
-            if let Some(frame) = run.frame {
+            if let Some(frame) = run.frame.filter(|frame| !self.frames.holds(frame)) {
                 push_range(&mut ranges, &frame);
             }
             Ok(Next::More)
         });
         if let Err(error) = visited {
+            // The read that needs this page will say what is wrong with it.
             tracing::debug!(error = crate::error::describe(&error), "reading ahead stopped");
         }
-        self.opener.fetcher().ahead(&ranges);
+        ranges
     }
 
     /// Queues the frames of a part of a file; where it stopped, if it did.
@@ -298,8 +319,32 @@ impl Core {
         stopped
     }
 
+    /// Has the first part of these files fetched, in this order, as far as the budget goes, where that takes time.
+    pub(crate) fn will_need(&self, ids: &[NodeId]) -> Result<(), VaultError> {
+        if !self.ahead.is_on() || !self.opener.fetcher().is_far() {
+            return Ok(());
+        }
+        let mut ranges = Vec::new();
+        for &id in ids.iter().filter(|id| id.place != 0) {
+            let tree = self.tree(id.session)?;
+            let found = tree.found(&self.pages, id)?;
+            match &found.entry().content {
+                Content::Bundle { frame, .. } if !self.frames.holds(frame) => push_range(&mut ranges, frame),
+                Content::Extents(_) | Content::Pages(_) => {
+                    for (blob, range) in self.ranges(&self.reading(id, &found), 0, WILL_READ) {
+                        push_place(&mut ranges, blob, range);
+                    }
+                }
+                Content::Bundle { .. } | Content::None | Content::Inline(_) => {}
+            }
+        }
+        self.opener.fetcher().ahead(&ranges);
+        Ok(())
+    }
+
     /// Queues the first frames of these files, in this order, as far as the budget goes.
     pub(crate) fn will_read(&self, ids: &[NodeId]) -> Result<(), VaultError> {
+        self.will_need(ids)?;
         let mut bundle_before = None;
         for &id in ids.iter().filter(|id| id.place != 0 && self.ahead.is_on()) {
             let tree = self.tree(id.session)?;
@@ -326,14 +371,21 @@ fn locked(cursors: &Mutex<Cursors>) -> MutexGuard<'_, Cursors> {
     cursors.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Adds a frame to ranges, joined with the one before it where it follows.
-fn push_range(ranges: &mut Vec<(BlobKey, std::ops::Range<u64>)>, frame: &FrameRef) {
+/// Adds a frame to ranges.
+fn push_range(ranges: &mut Vec<Place>, frame: &FrameRef) {
     let blob = blob_of(frame.pack.session, frame.pack.number);
     let from = u64::from(frame.offset);
     let to = from + u64::from(frame.stored_len);
+    push_place(ranges, blob, from..to);
+}
+
+/// Adds a range to ranges, joined with the one before it where it follows.
+fn push_place(ranges: &mut Vec<Place>, blob: BlobKey, range: std::ops::Range<u64>) {
     match ranges.last_mut() {
-        Some((last, range)) if *last == blob && range.end == from => range.end = to,
-        _ => ranges.push((blob, from..to)),
+        Some((last, before)) if *last == blob && (before.start..=before.end).contains(&range.start) => {
+            before.end = before.end.max(range.end);
+        }
+        _ => ranges.push((blob, range)),
     }
 }
 

@@ -86,6 +86,12 @@ impl ContentReader for Vault {
         })
     }
 
+    fn will_need(&self, ids: &[NodeId]) {
+        if let Err(error) = self.core.will_need(ids) {
+            tracing::debug!(error = crate::error::describe(&error), "fetching ahead was not possible");
+        }
+    }
+
     fn will_read(&self, ids: &[NodeId]) {
         if let Err(error) = self.core.will_read(ids) {
             tracing::debug!(error = crate::error::describe(&error), "reading ahead was not possible");

@@ -103,6 +103,25 @@ impl Core {
         }
     }
 
+    /// Has grants asked for that are likely to be needed; nobody waits for them.
+    pub(crate) fn expect(self: &Arc<Self>, keys: &[BlobKey]) {
+        if !self.book.looks_ahead {
+            return;
+        }
+        let mut state = self.book.lock();
+        let before = state.wanted.len();
+        for key in keys.iter().filter(|key| !matches!(key, BlobKey::Envelope(_))) {
+            let good =
+                state.known.get(key).is_some_and(|known| known.received.elapsed() * 3 < known.life * 2);
+            if !good {
+                state.wanted.insert(*key);
+            }
+        }
+        if state.wanted.len() > before && !std::mem::replace(&mut state.gathering, true) {
+            self.runtime.spawn(Arc::clone(self).gather());
+        }
+    }
+
     /// One call for everything that is wanted now; again while more is.
     async fn gather(self: Arc<Self>) {
         loop {
@@ -183,7 +202,7 @@ fn key_of(found: &GetGrant) -> Option<BlobKey> {
     }
 }
 
-/// Wants for these blobs (sorted), the last run of packs drawn out to fill the call where that is allowed.
+/// Wants for these blobs (sorted), with their neighbours as far as the call goes where that is allowed.
 fn plan(keys: &[BlobKey], look_ahead: bool) -> Vec<Want> {
     let mut wants: Vec<Want> = Vec::new();
     for key in keys {
@@ -202,11 +221,34 @@ fn plan(keys: &[BlobKey], look_ahead: bool) -> Vec<Want> {
             BlobKey::Envelope(_) => {}
         }
     }
-    let total: u32 = wants.iter().map(|want| want.count).sum();
-    if look_ahead && let Some(last) = wants.iter_mut().rfind(|want| want.kind == "pack") {
-        last.count += GRANTS_MAX.saturating_sub(total).min(u32::MAX - last.from - last.count);
+    if look_ahead {
+        fill(&mut wants);
     }
     wants
+}
+
+/// Draws runs out to what lies between them in the same session, and the last one to the end of the call.
+fn fill(wants: &mut Vec<Want>) {
+    let mut left = GRANTS_MAX.saturating_sub(wants.iter().map(|want| want.count).sum());
+    let mut filled: Vec<Want> = Vec::with_capacity(wants.len());
+    for want in wants.drain(..) {
+        match filled.last_mut() {
+            Some(run) if run.kind == "pack" && want.kind == "pack" && run.session == want.session => {
+                let gap = want.from - (run.from + run.count);
+                if gap <= left {
+                    left -= gap;
+                    run.count += gap + want.count;
+                } else {
+                    filled.push(want);
+                }
+            }
+            _ => filled.push(want),
+        }
+    }
+    if let Some(last) = filled.iter_mut().rfind(|want| want.kind == "pack") {
+        last.count += left.min(u32::MAX - last.from - last.count);
+    }
+    *wants = filled;
 }
 
 #[cfg(test)]
@@ -227,7 +269,7 @@ mod tests {
         let (a, b) = (run("pack", 1, 4, 2), run("pack", 1, 9, 1));
         let root = run("root", 3, 0, 1);
         assert_eq!(runs(false), [a.clone(), b.clone(), run("pack", 2, 0, 1), root.clone()]);
-        assert_eq!(runs(true), [a, b, run("pack", 2, 0, 1 + 251), root]);
+        assert_eq!(runs(true), [run("pack", 1, 4, 6), run("pack", 2, 0, 1 + 248), root]);
         let last = plan(&[pack(1, u32::MAX - 1)], true);
         assert_eq!((last[0].from, last[0].count), (u32::MAX - 1, 1));
         assert_eq!(plan(&[BlobKey::Root(SessionNo(3))], true).len(), 1);

@@ -55,6 +55,10 @@ impl BlobReader for PresignedStore {
         self.run(move |core| async move { core.list_blobs(kind).await })
     }
 
+    fn expect(&self, keys: &[BlobKey]) {
+        self.core.expect(keys);
+    }
+
     fn grid(&self) -> u64 {
         GRID
     }

@@ -7,35 +7,40 @@
 //! **What it may not do.** See keys; know what bytes mean; give bytes it did not get from the store or the disk
 //! cache (that those are right the seal above shows).
 //! **What always holds.** A block is on its way once at most; what is on its way ahead stays within a budget; a
-//! range comes back whole or as an error. **Where it is tested.** Below; by counts in `tests/oracle`.
+//! range comes back whole or as an error. **Where it is tested.** In `tests::far`; by counts in `tests/oracle`.
 
+use super::Place;
 use super::link::Link;
+use super::reach::Reach;
 use super::rent::{Access, Class, Rent};
 use super::trip::{Gate, Trip};
 use crate::cache::{Weighed, weighed};
 use crate::stats::{Counters, count};
-use backupengine_store::{BlobKey, BlockCache, ErrorKind, Got, Range, Readable, StoreError};
+use backupengine_store::{BlobKey, BlockCache, ErrorKind, Got, Readable, StoreError};
 use bytes::{Bytes, BytesMut};
 use quick_cache::Weighter;
 use std::collections::HashMap;
 use std::ops;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// Blocks of one range fetched ahead: small enough that nobody waits long for one of them.
 const PIECE: u32 = 16;
 /// Bytes on their way ahead at most.
 const AHEAD_MAX: u64 = 64 << 20;
+/// What one reader is led by at most, in time and, on the slowest line, in bytes.
+const MOMENT: Duration = Duration::from_millis(700);
+const MOMENT_MIN: u64 = 256 << 10;
 /// Lengths of blobs that are remembered.
-const TOTALS: usize = 8192;
+pub(super) const TOTALS: usize = 8192;
 /// Bytes of sealed blocks in memory where no other budget was given.
 const MEMORY: u64 = 4 << 20;
 
-type Block = (BlobKey, u32);
+pub(super) type Block = (BlobKey, u32);
 
 #[derive(Clone)]
-struct BlockWeight;
+pub(super) struct BlockWeight;
 impl Weighter<Block, Bytes> for BlockWeight {
     fn weight(&self, _: &Block, bytes: &Bytes) -> u64 {
         bytes.len() as u64 + 128
@@ -43,11 +48,11 @@ impl Weighter<Block, Bytes> for BlockWeight {
 }
 
 /// What is kept besides what the store holds.
-struct Kept {
-    memory: Weighed<Block, Bytes, BlockWeight>,
-    disk: Option<Arc<dyn BlockCache>>,
+pub(super) struct Kept {
+    pub(super) memory: Weighed<Block, Bytes, BlockWeight>,
+    pub(super) disk: Option<Arc<dyn BlockCache>>,
     /// Whether anything is fetched ahead.
-    plans: bool,
+    pub(super) plans: bool,
 }
 
 /// See the module.
@@ -55,35 +60,38 @@ pub(crate) struct Blocks {
     core: Arc<Core>,
 }
 
-struct Core {
-    store: Arc<dyn Readable>,
-    grid: u64,
-    runtime: Handle,
-    gate: Gate,
-    kept: OnceLock<Kept>,
-    state: Mutex<State>,
-    counters: Arc<Counters>,
+pub(super) struct Core {
+    pub(super) store: Arc<dyn Readable>,
+    pub(super) grid: u64,
+    pub(super) runtime: Handle,
+    pub(super) gate: Gate,
+    pub(super) kept: OnceLock<Kept>,
+    pub(super) state: Mutex<State>,
+    pub(super) counters: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct State {
-    flying: HashMap<Block, Arc<Trip>>,
-    totals: HashMap<BlobKey, u64>,
-    rent: Rent,
-    link: Link,
+pub(super) struct State {
+    pub(super) flying: HashMap<Block, Arc<Trip>>,
+    /// Ends of blobs that are on their way.
+    pub(super) tails: HashMap<BlobKey, Arc<Trip>>,
+    pub(super) totals: HashMap<BlobKey, u64>,
+    pub(super) rent: Rent,
+    pub(super) link: Link,
     /// Blocks on their way ahead.
-    ahead: u64,
+    pub(super) ahead: u64,
+    pub(super) reach: Reach,
     /// Ranges on their way.
-    trips: usize,
+    pub(super) trips: usize,
     /// Answers that somebody waited for, and how many of those were asked for twice.
-    waited: u64,
-    twice: u64,
+    pub(super) waited: u64,
+    pub(super) twice: u64,
 }
 
 impl State {
     /// After how long an answer is asked for again: not where one in ten was already, for then the store is slow, not
     /// the answer late.
-    fn late(&mut self, len: u64) -> Option<Duration> {
+    pub(super) fn late(&mut self, len: u64) -> Option<Duration> {
         self.waited += 1;
         self.link.late(len).filter(|_| self.twice * 10 <= self.waited)
     }
@@ -130,17 +138,62 @@ impl Blocks {
         }
     }
 
-    /// Fetches ranges that are likely to be asked for, as far as the budget goes; whether all was begun.
-    pub(crate) fn ahead(&self, ranges: &[(BlobKey, ops::Range<u64>)]) -> bool {
+    /// The end of a blob, one block at least or all of it: found by its length where that is known.
+    pub(crate) fn tail(&self, blob: BlobKey) -> Result<Got, StoreError> {
+        let core = &self.core;
+        let (total, trip) = {
+            let mut state = core.lock();
+            let total = state.totals.get(&blob).copied();
+            (total, if total.is_some() { None } else { core.send_tail(&mut state, blob, false) })
+        };
+        match (total, trip) {
+            (Some(total), _) => {
+                let offset = total.saturating_sub(core.grid);
+                Ok(Got { bytes: self.range(blob, offset, total - offset, Class::Large)?, offset, total })
+            }
+            (None, Some(trip)) => match trip.wait() {
+                Err(_) if trip.ahead => {
+                    let again = core.send_tail(&mut core.lock(), blob, false);
+                    again.unwrap_or(trip).wait()
+                }
+                answer => answer,
+            },
+            (None, None) => Err(StoreError::new(ErrorKind::Io, "nothing was asked for").about(blob)),
+        }
+    }
+
+    /// Begins to fetch what is about to be read.
+    pub(crate) fn want(&self, places: &[Place]) {
         let core = &self.core;
         let mut state = core.lock();
-        for (blob, range) in ranges {
-            let Ok(blocks) = core.blocks(*blob, range.start, range.end - range.start) else { return false };
-            if state.ahead + blocks.len() as u64 > core.room() {
+        for (blob, range) in places {
+            core.send_tail(&mut state, *blob, true);
+            if let Ok(blocks) = core.blocks(*blob, range.start, range.end - range.start) {
+                core.send_missing(&mut state, *blob, blocks, false);
+            }
+        }
+    }
+
+    /// Fetches ranges that are likely to be asked for, nearest first, as far as the budget goes; whether all of them are
+    /// there or on their way.
+    pub(crate) fn ahead(&self, places: &[Place]) -> bool {
+        let core = &self.core;
+        let mut state = core.lock();
+        for (blob, range) in places {
+            let Ok(mut blocks) = core.blocks(*blob, range.start, range.end - range.start) else {
+                return true;
+            };
+            let room = u32::try_from(core.room(&state).saturating_sub(state.ahead)).unwrap_or(u32::MAX);
+            let end = blocks.end;
+            blocks.end = end.min(blocks.start.saturating_add(room));
+            if !blocks.is_empty() {
+                core.send_tail(&mut state, *blob, true);
+                state.rent.named(*blob, blocks.clone(), true);
+                core.send_missing(&mut state, *blob, blocks.clone(), true);
+            }
+            if blocks.end < end {
                 return false;
             }
-            state.rent.named(*blob, blocks.clone(), true);
-            core.send_ahead(&mut state, *blob, blocks);
         }
         true
     }
@@ -155,12 +208,20 @@ impl Blocks {
         if let Some(disk) = &core.kept().disk {
             disk.drop_blocks(blob, blocks.clone());
         }
-        core.lock().rent.named(blob, blocks, false);
+        let mut state = core.lock();
+        state.rent.named(blob, blocks, false);
+        state.totals.remove(&blob);
+    }
+
+    /// Bytes that come in a moment and stay: no more is fetched ahead of one reader.
+    pub(crate) fn moment(&self) -> u64 {
+        let state = self.core.lock();
+        state.link.carries(MOMENT).max(MOMENT_MIN).min(self.core.room(&state) * self.core.grid)
     }
 
     /// Bytes that may be fetched ahead of one reader: what comes must stay until it is read.
     pub(crate) fn stay(&self) -> u64 {
-        self.core.room() * self.core.grid
+        self.core.most() * self.core.grid
     }
 }
 
@@ -171,22 +232,24 @@ enum Part {
 }
 
 impl Core {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self) -> &Kept {
+    pub(super) fn kept(&self) -> &Kept {
         let memory = || weighed(MEMORY, self.grid, BlockWeight);
         self.kept.get_or_init(|| Kept { memory: memory(), disk: None, plans: false })
     }
 
-    /// Bytes on their way ahead, in blocks: what is fetched must have a place to stay until it is read.
-    fn room(&self) -> u64 {
-        let bytes = match &self.kept().disk {
-            Some(_) => AHEAD_MAX,
-            None => (self.kept().memory.capacity() / 4).min(AHEAD_MAX),
-        };
-        bytes / self.grid
+    /// Blocks on their way ahead at most.
+    pub(super) fn most(&self) -> u64 {
+        let memory = self.kept().memory.capacity() / 4;
+        (if self.kept().disk.is_some() { AHEAD_MAX } else { memory.min(AHEAD_MAX) }) / self.grid
+    }
+
+    /// Blocks that may be on their way ahead now: what is fetched must have a place to stay until it is read.
+    fn room(&self, state: &State) -> u64 {
+        state.reach.blocks(self.most())
     }
 
     fn blocks(&self, blob: BlobKey, offset: u64, len: u64) -> Result<ops::Range<u32>, StoreError> {
@@ -241,34 +304,67 @@ impl Core {
         if self.kept().plans {
             let total = state.totals.get(&blob).map(|total| total.div_ceil(self.grid) as u32);
             let access = Access { blob, blocks, class, missed: sent, total };
-            let room = self.room().saturating_sub(state.ahead) as u32;
+            if !sent {
+                let stayed = state.rent.unread(blob, access.blocks.clone());
+                state.reach.stayed(stayed, self.most());
+            }
+            let stay = self.room(&state);
+            let room = stay.saturating_sub(state.ahead) as u32;
             let State { rent, link, .. } = &mut *state;
-            for run in rent.read(&access, link, self.grid, room, self.room() as u32) {
-                self.send_ahead(&mut state, blob, run);
+            for run in rent.read(&access, link, self.grid, room, stay as u32) {
+                self.send_missing(&mut state, blob, run, true);
             }
         }
         found.into_iter().flatten().collect()
     }
 
     /// Sends for what is not there and not on its way of these blocks, in pieces.
-    fn send_ahead(self: &Arc<Self>, state: &mut State, blob: BlobKey, blocks: ops::Range<u32>) {
+    fn send_missing(
+        self: &Arc<Self>,
+        state: &mut State,
+        blob: BlobKey,
+        blocks: ops::Range<u32>,
+        ahead: bool,
+    ) {
         let end = state.totals.get(&blob).map_or(u32::MAX, |total| total.div_ceil(self.grid) as u32);
         let mut run: Option<ops::Range<u32>> = None;
         for block in blocks.start..blocks.end.min(end) {
-            let idle = !state.flying.contains_key(&(blob, block)) && !self.holds(blob, block);
+            let flying = state.flying.get(&(blob, block));
+            if let Some(trip) = flying.filter(|_| !ahead) {
+                trip.want();
+            }
+            let idle = flying.is_none() && !self.holds(blob, block);
             match &mut run {
                 Some(run) if idle && run.end - run.start < PIECE => run.end = block + 1,
                 _ => {
                     if let Some(run) = run.take() {
-                        self.send(state, blob, run, true);
+                        self.send(state, blob, run, ahead);
                     }
                     run = idle.then_some(block..block + 1);
                 }
             }
         }
         if let Some(run) = run {
-            self.send(state, blob, run, true);
+            self.send(state, blob, run, ahead);
         }
+    }
+
+    /// Sends for the end of a pack whose length is not known: nothing of it opens before that was seen. The trip that
+    /// brings it, if one does.
+    fn send_tail(self: &Arc<Self>, state: &mut State, blob: BlobKey, ahead: bool) -> Option<Arc<Trip>> {
+        if !matches!(blob, BlobKey::Pack(..)) || state.totals.contains_key(&blob) {
+            return None;
+        }
+        if let Some(trip) = state.tails.get(&blob) {
+            return Some(Arc::clone(trip));
+        }
+        let trip = Arc::new(Trip::new(blob, 0..0, ahead));
+        // It is small, and everything else of the pack waits for it.
+        trip.want();
+        state.tails.insert(blob, Arc::clone(&trip));
+        let (core, sent) = (Arc::clone(self), Arc::clone(&trip));
+        self.runtime.spawn(async move { core.travel(sent).await });
+        Some(trip)
     }
 
     fn send(
@@ -278,6 +374,10 @@ impl Core {
         blocks: ops::Range<u32>,
         ahead: bool,
     ) -> Arc<Trip> {
+        if !ahead && state.rent.unread(blob, blocks.clone()) > 0 {
+            // What came ahead did not stay.
+            state.reach.lost(self.most());
+        }
         let trip = Arc::new(Trip::new(blob, blocks.clone(), ahead));
         for block in blocks.clone() {
             // A gap's block may be on its way already: it keeps its trip.
@@ -287,87 +387,6 @@ impl Core {
         let (core, sent) = (Arc::clone(self), Arc::clone(&trip));
         self.runtime.spawn(async move { core.travel(sent).await });
         trip
-    }
-
-    async fn travel(self: Arc<Self>, trip: Arc<Trip>) {
-        let mut under_way = UnderWay { core: &self, trip: &trip, begun: None, landed: false };
-        let pass = if trip.ahead { self.gate.pass(&trip).await } else { None };
-        let flying = {
-            let mut state = self.lock();
-            state.trips += 1;
-            state.trips - 1
-        };
-        under_way.begun = Some((Instant::now(), flying));
-        let answer = self.fetch(&trip).await;
-        self.gate.learn(answer.as_ref().err());
-        drop(pass);
-        under_way.land(answer);
-    }
-
-    /// Asks; where somebody waits and the answer is late, asks once more and takes what comes first.
-    async fn fetch(&self, trip: &Trip) -> Result<Got, StoreError> {
-        let offset = u64::from(trip.blocks.start) * self.grid;
-        let len = u64::from(trip.blocks.end) * self.grid - offset;
-        let ask = || {
-            count(&self.counters.store_calls, 1);
-            let answer = self.store.get(trip.blob, Range::At { offset, len });
-            let elsewhere =
-                || StoreError::new(ErrorKind::Io, "the store sent another part than was asked for");
-            Box::pin(async move {
-                let got = answer.await?;
-                if got.offset == offset { Ok(got) } else { Err(elsewhere().about(trip.blob)) }
-            })
-        };
-        let late = if trip.ahead { None } else { self.lock().late(len) };
-        let mut first = ask();
-        let Some(late) = late else { return first.await };
-        if let Ok(answer) = tokio::time::timeout(late, &mut first).await {
-            return answer;
-        }
-        self.lock().twice += 1;
-        count(&self.counters.hedged, 1);
-        let mut second = ask();
-        tokio::select! {
-            answer = &mut first => match answer { Ok(got) => Ok(got), Err(_) => second.await },
-            answer = &mut second => match answer { Ok(got) => Ok(got), Err(_) => first.await },
-        }
-    }
-
-    /// `begun`: when it was asked for, if it was, and how many others were under way.
-    fn land(&self, trip: &Trip, answer: Result<Got, StoreError>, begun: Option<(Instant, usize)>) {
-        if let Ok(got) = &answer {
-            count(&self.counters.bytes_fetched, got.bytes.len() as u64);
-            count(&self.counters.bytes_ahead, if trip.ahead { got.bytes.len() as u64 } else { 0 });
-            for (block, bytes) in trip.blocks.clone().zip(got.bytes.chunks(self.grid as usize)) {
-                // Copied, so that one block that stays does not keep its whole range in memory.
-                let bytes = Bytes::copy_from_slice(bytes);
-                if let Some(disk) = &self.kept().disk {
-                    disk.put(trip.blob, block, &bytes);
-                }
-                self.kept().memory.insert((trip.blob, block), bytes);
-            }
-        }
-        {
-            let mut state = self.lock();
-            state.trips -= usize::from(begun.is_some());
-            if let (Ok(got), Some((begun, flying))) = (&answer, begun) {
-                state.link.landed(got.bytes.len() as u64, begun.elapsed(), flying);
-                if state.totals.len() == TOTALS {
-                    state.totals.clear();
-                }
-                state.totals.insert(trip.blob, got.total);
-            } else {
-                state.rent.named(trip.blob, trip.blocks.clone(), false);
-            }
-            for block in trip.blocks.clone() {
-                let place = (trip.blob, block);
-                if state.flying.get(&place).is_some_and(|flying| std::ptr::eq(&**flying, trip)) {
-                    state.flying.remove(&place);
-                }
-            }
-            state.ahead -= if trip.ahead { u64::from(trip.blocks.end - trip.blocks.start) } else { 0 };
-        }
-        trip.land(answer);
     }
 
     /// Waits for a block on the calling thread.
@@ -412,30 +431,5 @@ impl Core {
             }
         }
         joined.freeze()
-    }
-}
-
-/// Lands a trip however its task ends: one that broke off would leave its readers waiting, and its blocks on their way,
-/// for ever.
-struct UnderWay<'a> {
-    core: &'a Core,
-    trip: &'a Trip,
-    begun: Option<(Instant, usize)>,
-    landed: bool,
-}
-
-impl UnderWay<'_> {
-    fn land(mut self, answer: Result<Got, StoreError>) {
-        self.landed = true;
-        self.core.land(self.trip, answer, self.begun);
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        if !self.landed {
-            let broken = StoreError::new(ErrorKind::Io, "the fetch broke off").about(self.trip.blob);
-            self.core.land(self.trip, Err(broken), self.begun);
-        }
     }
 }

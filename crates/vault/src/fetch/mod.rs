@@ -19,7 +19,9 @@ mod blocks;
 mod flight;
 mod link;
 pub(crate) mod plan;
+mod reach;
 mod rent;
+mod travel;
 mod trip;
 
 pub(crate) use rent::Class;
@@ -35,6 +37,9 @@ use blocks::Blocks;
 use bytes::Bytes;
 use flight::Flights;
 use std::sync::Arc;
+
+/// A range of a blob.
+pub(crate) type Place = (BlobKey, std::ops::Range<u64>);
 
 /// A blob and a range of it; `u64::MAX` as offset means the end of the blob.
 type Wanted = (BlobKey, u64, u64);
@@ -129,9 +134,21 @@ impl Fetcher {
         }
     }
 
-    /// Fetches ranges that are likely to be asked for, as far as the budget goes; whether all was begun.
-    pub(crate) fn ahead(&self, ranges: &[(BlobKey, std::ops::Range<u64>)]) -> bool {
-        self.blocks.as_ref().is_none_or(|blocks| blocks.ahead(ranges))
+    /// Begins to fetch ranges that are about to be read, all at once, where that takes time.
+    pub(crate) fn want(&self, places: &[Place]) {
+        if let Some(blocks) = &self.blocks {
+            blocks.want(places);
+        }
+    }
+
+    /// Fetches ranges that are likely to be asked for, as far as the budget goes; whether all are there or on their way.
+    pub(crate) fn ahead(&self, places: &[Place]) -> bool {
+        self.blocks.as_ref().is_none_or(|blocks| blocks.ahead(places))
+    }
+
+    /// Bytes that come in a moment: one reader is led by no more.
+    pub(crate) fn moment(&self) -> u64 {
+        self.blocks.as_ref().map_or(u64::MAX, Blocks::moment)
     }
 
     /// Bytes that may be fetched ahead of one reader.
@@ -148,6 +165,9 @@ impl Fetcher {
 
     /// At least the last `len` bytes (the whole blob if it is shorter).
     pub(crate) fn suffix(&self, blob: BlobKey, len: u64) -> Result<Got, VaultError> {
+        if let (Some(blocks), BlobKey::Pack(..), true) = (&self.blocks, blob, len <= self.grid) {
+            return Ok(blocks.tail(blob)?);
+        }
         Ok(self.get(blob, Range::Suffix(len.next_multiple_of(self.grid)))?)
     }
 

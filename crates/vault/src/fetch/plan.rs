@@ -25,7 +25,7 @@ pub(crate) struct Windows {
 /// What is opened ahead.
 pub(crate) const OPENED: Windows = Windows { first: 256 << 10, growth: 2, most: 8 << 20, from_start: false };
 /// What is fetched ahead across a network: up to what is on its way on a fast and far link.
-pub(crate) const FETCHED: Windows = Windows { first: 2 << 20, growth: 4, most: 64 << 20, from_start: true };
+pub(crate) const FETCHED: Windows = Windows { first: 2 << 20, growth: 8, most: 64 << 20, from_start: true };
 
 /// How far from the expected place a read may be and still go on with it: kernels ask for neighbouring
 /// ranges from several threads at once, in any order.

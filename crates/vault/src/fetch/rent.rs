@@ -71,6 +71,8 @@ struct Cursor {
 struct Pack {
     blob: BlobKey,
     named: Bits,
+    /// Named, and not read since.
+    unread: Bits,
     cursors: VecDeque<Cursor>,
     misses: u64,
     /// Blocks bought so far.
@@ -101,7 +103,10 @@ impl Rent {
         if access.missed && access.blocks.clone().any(|block| pack.named.get(block)) {
             pack.lost = true;
         }
-        access.blocks.clone().for_each(|block| pack.named.set(block));
+        for block in access.blocks.clone() {
+            pack.named.set(block);
+            pack.unread.clear(block);
+        }
         let end = access.total.unwrap_or(access.blocks.end.saturating_add(BLINDLY));
         let mut wanted = Vec::new();
         let mut room = room;
@@ -126,18 +131,28 @@ impl Rent {
         wanted
     }
 
+    /// How many of these blocks were named and not read since: who has to fetch one of them again has lost it.
+    pub(crate) fn unread(&self, blob: BlobKey, blocks: Range<u32>) -> u64 {
+        let pack = self.packs.iter().rfind(|pack| pack.blob == blob);
+        pack.map_or(0, |pack| blocks.filter(|&block| pack.unread.get(block)).count() as u64)
+    }
+
     /// Blocks that were fetched for another reason, or were not fetched after all.
     pub(crate) fn named(&mut self, blob: BlobKey, blocks: Range<u32>, named: bool) {
         if let Some(pack) = self.packs.iter_mut().rfind(|pack| pack.blob == blob) {
-            blocks.for_each(|block| if named { pack.named.set(block) } else { pack.named.clear(block) });
+            for block in blocks {
+                for bits in [&mut pack.named, &mut pack.unread] {
+                    if named { bits.set(block) } else { bits.clear(block) }
+                }
+            }
         }
     }
 }
 
 impl Pack {
     fn new(blob: BlobKey) -> Self {
-        let (named, cursors) = (Bits::default(), VecDeque::with_capacity(CURSORS));
-        Self { blob, named, cursors, misses: 0, bought: 0, lost: false }
+        let (named, unread, cursors) = (Bits::default(), Bits::default(), VecDeque::with_capacity(CURSORS));
+        Self { blob, named, unread, cursors, misses: 0, bought: 0, lost: false }
     }
 
     /// The window to be there now, where the read goes on with one before it.
@@ -193,6 +208,7 @@ impl Pack {
                 continue;
             }
             self.named.set(block);
+            self.unread.set(block);
             *left -= 1;
             match out.last_mut() {
                 Some(run) if run.end == block => run.end += 1,

@@ -15,9 +15,10 @@ const WIDTH_FIRST: usize = 12;
 const WIDTH_MIN: usize = 2;
 const WIDTH_MAX: usize = 32;
 
-/// A range of blocks that is on its way.
+/// A range of blocks that is on its way, or the end of a blob.
 pub(crate) struct Trip {
     pub(crate) blob: BlobKey,
+    /// None of a blob's end, whose place is not known before it comes.
     pub(crate) blocks: Range<u32>,
     /// Nobody waited for it when it was sent.
     pub(crate) ahead: bool,

@@ -36,6 +36,23 @@ fn noise(world: &mut World, frames: usize) -> (SessionNo, Vec<u8>) {
     (world.push(TreeWriter::new([]).with(holds("noise", bytes.len() as u64, content))), bytes)
 }
 
+/// Frames of one file, in so many packs of so many frames each: those of earlier pushes, as after a dedup.
+fn noise_in_packs(world: &mut World, packs: usize, frames: usize) -> (SessionNo, Vec<u8>) {
+    let mut all = Vec::new();
+    let mut rows = Vec::new();
+    for _ in 0..packs {
+        let (session, bytes) = noise(world, frames);
+        let vault = world.vault();
+        let content = vault.core.tree(session).unwrap();
+        let found = content.found(&vault.core.pages, id(&vault, session)).unwrap();
+        let Content::Extents(here) = &found.entry().content else { panic!("a file of extents") };
+        rows.extend(here.iter().copied());
+        all.extend(bytes);
+    }
+    let content = move |_: &mut PackWriter| Content::Extents(rows);
+    (world.push(TreeWriter::new([]).with(holds("noise", all.len() as u64, content))), all)
+}
+
 fn far(world: &World, config: VaultConfig, change: impl FnOnce(&mut Counting)) -> (Arc<Counting>, Vault) {
     let mut store = Counting::new(world);
     store.grid = GRID;
@@ -120,6 +137,111 @@ fn reading_in_order_fetches_each_block_once_and_ahead() {
     assert!(times.values().all(|&times| times == 1), "a block was fetched twice: {times:?}");
     let stats = vault.stats();
     assert!(stats.bytes_ahead > bytes.len() as u64 / 2, "{stats:?}");
+}
+
+#[test]
+fn one_read_of_many_frames_is_one_round_trip() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 30);
+    let far = far(&world, VaultConfig::default(), |store| store.delay = Duration::from_millis(100));
+    let (store, vault) = far;
+    let file = id(&vault, session);
+    let before = store.rounds.load(Ordering::SeqCst);
+    let mut out = vec![0; 10 * FRAME];
+    // In the middle of the file: nothing was fetched for it before, not even the end of its pack.
+    vault.read_at(file, 15 * FRAME as u64, &mut out).unwrap();
+    assert!(out == bytes[15 * FRAME..25 * FRAME]);
+    assert_eq!(store.rounds.load(Ordering::SeqCst) - before, 1);
+}
+
+#[test]
+fn reading_in_order_does_not_stop_at_the_borders_of_packs() {
+    let mut world = World::new();
+    let (session, bytes) = noise_in_packs(&mut world, 8, 10);
+    let (store, vault) = far(&world, VaultConfig::default(), |store| store.delay = Duration::from_millis(5));
+    let file = id(&vault, session);
+    let before = store.rounds.load(Ordering::SeqCst);
+    assert!(read_in_steps(&vault, file, 256 << 10) == bytes);
+    // 16 MB: a window of 2 MiB, then eight times as much, then the rest; eight packs read one by one would be 16.
+    let rounds = store.rounds.load(Ordering::SeqCst) - before;
+    assert!(rounds <= 8, "{rounds} round trips");
+}
+
+#[test]
+fn a_film_read_backwards_is_right_and_fetched_about_once() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 100);
+    let (store, vault) = far(&world, VaultConfig { memory: 8 << 20, ..VaultConfig::default() }, |_| {});
+    let file = id(&vault, session);
+    let mut out = vec![0; 128 << 10];
+    let mut at = bytes.len();
+    while at > 0 {
+        let from = at.saturating_sub(out.len());
+        let read = vault.read_at(file, from as u64, &mut out[..at - from]).unwrap();
+        assert!(out[..read] == bytes[from..at]);
+        at = from;
+    }
+    let fetched: u32 = asked(&store, BlobKey::Pack(session, 0)).values().sum();
+    let blocks = bytes.len() as u64 / GRID;
+    assert!(u64::from(fetched) <= blocks * 3 / 2, "{fetched} of {blocks} blocks");
+}
+
+#[test]
+fn sixty_four_readers_of_sixty_four_files_in_little_memory_read_right() {
+    let mut world = World::new();
+    let mut tree = TreeWriter::new([]);
+    for n in 0..64_u8 {
+        let content = move |pack: &mut PackWriter| {
+            let frame = |part: u8| pack.raw(FrameKind::Data, &[n ^ part.wrapping_mul(37); 50_000]);
+            let rows = (0..8).map(frame).map(|frame| Extent { len: 50_000, frame: Some(frame) });
+            Content::Extents(rows.collect())
+        };
+        tree = tree.with(holds(&format!("file-{n:02}"), 400_000, content));
+    }
+    let session = world.push(tree);
+    let (_, vault) = far(&world, VaultConfig { memory: 4 << 20, ..VaultConfig::default() }, |store| {
+        store.delay = Duration::from_millis(1);
+    });
+    std::thread::scope(|scope| {
+        for n in 0..64_u8 {
+            let vault = vault.clone();
+            scope.spawn(move || {
+                let name = format!("file-{n:02}");
+                let file = vault.lookup(NodeId::root(session), name.as_bytes()).unwrap().unwrap().id;
+                let read = read_in_steps(&vault, file, 100_000);
+                assert_eq!(read.len(), 400_000);
+                let right = |(at, &byte): (usize, &u8)| byte == n ^ ((at / 50_000) as u8).wrapping_mul(37);
+                assert!(read.iter().enumerate().all(right), "{name}");
+            });
+        }
+    });
+}
+
+/// A disk on which nothing stays.
+struct Full;
+
+impl BlockCache for Full {
+    fn get(&self, _: BlobKey, _: u32) -> Option<Bytes> {
+        None
+    }
+    fn put(&self, _: BlobKey, _: u32, _: &Bytes) {}
+    fn holds(&self, _: BlobKey, _: u32) -> bool {
+        false
+    }
+    fn drop_blocks(&self, _: BlobKey, _: ops::Range<u32>) {}
+}
+
+#[test]
+fn a_cache_disk_that_keeps_nothing_is_noticed() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 250);
+    let config = VaultConfig { memory: 8 << 20, blocks: Some(Arc::new(Full)), ..VaultConfig::default() };
+    let (store, vault) = far(&world, config, |store| store.delay = Duration::from_millis(2));
+    assert!(read_in_steps(&vault, id(&vault, session), 128 << 10) == bytes);
+    let fetched: u32 = asked(&store, BlobKey::Pack(session, 0)).values().sum();
+    let blocks = bytes.len() as u64 / GRID;
+    // 16 MiB are fetched for nothing; then it is known.
+    assert!(u64::from(fetched) <= blocks + 320 + blocks / 10, "{fetched} of {blocks} blocks");
 }
 
 #[test]
