@@ -183,7 +183,8 @@ impl Blocks {
             let Ok(mut blocks) = core.blocks(*blob, range.start, range.end - range.start) else {
                 return true;
             };
-            let room = u32::try_from(core.room(&state).saturating_sub(state.ahead)).unwrap_or(u32::MAX);
+            let room = core.flying(&state).saturating_sub(state.ahead);
+            let room = u32::try_from(room).unwrap_or(u32::MAX);
             let end = blocks.end;
             blocks.end = end.min(blocks.start.saturating_add(room));
             if !blocks.is_empty() {
@@ -247,9 +248,14 @@ impl Core {
         (if self.kept().disk.is_some() { AHEAD_MAX } else { memory.min(AHEAD_MAX) }) / self.grid
     }
 
-    /// Blocks that may be on their way ahead now: what is fetched must have a place to stay until it is read.
+    /// Blocks that one reader is led by: what is fetched must have a place to stay until it is read.
     fn room(&self, state: &State) -> u64 {
         state.reach.blocks(self.most())
+    }
+
+    /// Blocks that may be on their way ahead now.
+    fn flying(&self, state: &State) -> u64 {
+        state.reach.flying(self.most())
     }
 
     fn blocks(&self, blob: BlobKey, offset: u64, len: u64) -> Result<ops::Range<u32>, StoreError> {
@@ -308,8 +314,7 @@ impl Core {
                 let stayed = state.rent.unread(blob, access.blocks.clone());
                 state.reach.stayed(stayed, self.most());
             }
-            let stay = self.room(&state);
-            let room = stay.saturating_sub(state.ahead) as u32;
+            let (stay, room) = (self.room(&state), self.flying(&state).saturating_sub(state.ahead) as u32);
             let State { rent, link, .. } = &mut *state;
             for run in rent.read(&access, link, self.grid, room, stay as u32) {
                 self.send_missing(&mut state, blob, run, true);

@@ -27,9 +27,14 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Blocks that may be ahead, where there is place for `most`.
+    /// Blocks that one reader may be led by, where there is place for `most`.
     pub(crate) fn blocks(&self, most: u64) -> u64 {
         self.blocks.min(most)
+    }
+
+    /// Blocks that may be on their way at one moment: all there is place for, unless some were lost.
+    pub(crate) fn flying(&self, most: u64) -> u64 {
+        if self.blocks >= FIRST.min(most) { most } else { self.blocks }
     }
 
     /// A block that came ahead has to be fetched again.
@@ -60,7 +65,7 @@ mod tests {
     fn where_nothing_stays_nearly_nothing_is_fetched_ahead() {
         let mut reach = Reach::default();
         (0..20).for_each(|_| reach.lost(MOST));
-        assert_eq!(reach.blocks(MOST), 0);
+        assert_eq!((reach.blocks(MOST), reach.flying(MOST)), (0, 0));
         let mut tried = 0;
         for _ in 0..10_000 {
             reach.waited(1, MOST);
@@ -75,6 +80,7 @@ mod tests {
     #[test]
     fn what_stays_soon_allows_all_there_is_place_for() {
         let mut reach = Reach::default();
+        assert!(reach.blocks(MOST) < MOST && reach.flying(MOST) == MOST);
         (0..20).for_each(|_| reach.lost(MOST));
         reach.waited(64, MOST);
         let mut rounds = 0;
