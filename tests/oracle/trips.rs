@@ -2,9 +2,9 @@
 
 use crate::world::{LENIENT, World, list, read, resolve};
 use backupengine_model::{ContentReader, NodeId, TreeReader};
-use backupengine_store::Writable;
-use backupengine_testkit::build::TestVault;
-use backupengine_testkit::oracle::{Content, differences, sample, sample::path};
+use backupengine_store::{BlobKey, Writable};
+use backupengine_testkit::build::{TestVault, Unwatched};
+use backupengine_testkit::oracle::{Content, Tree, differences, disk, sample, sample::path};
 use backupengine_testkit::recording::Call;
 use backupengine_testkit::{Recording, Strict};
 use backupengine_vault::{Locked, Vault, VaultConfig};
@@ -80,6 +80,47 @@ fn reading_the_first_file_costs_a_stated_number_of_trips() {
     let next = resolve(&vault, session, &at);
     read(&vault, next, vault.node(next).unwrap().attributes.size);
     assert!(recording.calls().len() - done <= 2, "{:?}", recording.calls());
+}
+
+/// What a push goes there and back for, in order; a run of reads of packs (the parent's pages) as one.
+fn push_calls(world: &World, store: Arc<dyn Writable>) -> Vec<String> {
+    let recording = Recording::new(store);
+    let config = world.pusher.config(&world.source());
+    let shared: Arc<dyn Writable> = Arc::new(recording.clone());
+    world.pusher.push_to(&shared, config, &Unwatched).unwrap();
+    let calls = recording.take().into_iter().filter(Call::is_round_trip);
+    let mut told: Vec<String> = calls
+        .map(|call| match call {
+            Call::Get { key: BlobKey::Pack(..), .. } => "pages".to_owned(),
+            Call::Get { key: BlobKey::Root(_), .. } => "root".to_owned(),
+            Call::Put { key: BlobKey::Pack(..), .. } => "put pack".to_owned(),
+            Call::Put { key: BlobKey::Root(_), .. } => "put root".to_owned(),
+            Call::OpenSession(_) => "open".to_owned(),
+            Call::Commit(_) => "commit".to_owned(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    told.dedup_by(|next, before| *next == "pages" && *before == "pages");
+    told
+}
+
+/// Nothing is asked that another answer tells already, and nothing that only a changed source needs.
+#[test]
+fn a_push_asks_no_more_than_it_needs() {
+    let mut world = World::new(TestVault::in_memory());
+    let watching = |world: &World| Arc::new(Strict::watching(Arc::clone(&world.vault.store)));
+    for n in 0..300 {
+        let body = sample::bytes(n, 700 + n as usize * 10);
+        world.tree.create_file(&path(format!("file {n}")), Content::dense(body)).unwrap();
+    }
+    disk::bring_to(&Tree::new(), &world.tree, &world.source()).unwrap();
+    // Which sessions are committed is asked when the first content is looked up, beside everything else.
+    let first = push_calls(&world, watching(&world));
+    assert_eq!(first, ["Vault", "Snapshots", "open", "Sessions", "put pack", "put root", "commit"]);
+    for store in [watching(&world) as Arc<dyn Writable>, Arc::clone(&world.vault.store)] {
+        let unchanged = push_calls(&world, store);
+        assert_eq!(unchanged, ["Vault", "Snapshots", "root", "open", "pages", "put root", "commit"]);
+    }
 }
 
 #[test]

@@ -10,5 +10,6 @@
 mod devices;
 mod fixture;
 mod nonces;
+mod packs;
 mod processes;
 mod stops;

@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A directory's size is the disk's own matter.
@@ -234,7 +235,12 @@ impl Room {
 }
 
 fn open(account: &Account, folder: &TempDir) -> PresignedStore {
-    PresignedStore::open(account, PresignedConfig::new(folder.path().join("spools"))).unwrap()
+    // As long as a push may take here: what the opening call told is not asked again.
+    let config = PresignedConfig {
+        fresh: Duration::from_secs(600),
+        ..PresignedConfig::new(folder.path().join("spools"))
+    };
+    PresignedStore::open(account, config).unwrap()
 }
 
 /// Some large files of bytes that do not compress, and many small ones.
@@ -293,4 +299,40 @@ fn a_root_that_was_announced_and_never_sent_does_not_stop_the_next_push() {
     room.check(room.pushed(&room.store(Breaks::Never)));
     // The first one ends by itself when it was silent for long.
     assert_eq!(room.sessions(), [(1, "open".to_owned()), (2, "committed".to_owned())]);
+}
+
+/// What a push calls and sends, in a process of its own: calls of the control plane in order, GETs and PUTs.
+fn cost(room: &Room) -> (Vec<&'static str>, u64, u64) {
+    let before = room.account.calls().len();
+    let store = room.store(Breaks::Never);
+    room.pushed(&store);
+    let (gets, puts) = store.inner.requests();
+    (room.account.calls().split_off(before), gets, puts)
+}
+
+#[test]
+fn a_push_calls_the_control_plane_a_stated_number_of_times() {
+    let room = Room::new(tree(&[3 << 20], 300));
+    let (calls, gets, puts) = cost(&room);
+    assert_eq!(
+        calls,
+        ["mount", "session-open", "session-list", "session-urls", "session-urls", "session-commit"]
+    );
+    assert_eq!((gets, puts), (0, 2), "one pack, the root");
+    // Nothing changed: no content is looked up, no page is new.
+    let (calls, gets, puts) = cost(&room);
+    assert_eq!(calls, ["mount", "session-open", "session-urls", "session-commit"]);
+    assert_eq!(puts, 1, "the root");
+    assert!(gets <= 4, "{gets} reads of the root and the pages before");
+}
+
+#[test]
+fn packs_that_end_together_are_announced_by_one_call() {
+    // More than one pack holds: when all is read, those that were being filled are put at once.
+    let room = Room::new(tree(&[20 << 20, 20 << 20], 400));
+    let (calls, _, puts) = cost(&room);
+    let announcing = calls.iter().filter(|call| **call == "session-urls").count() as u64;
+    assert!(puts >= 5, "{puts} blobs");
+    assert!(announcing < puts, "{announcing} calls for {puts} blobs: {calls:?}");
+    room.check(SessionNo(1));
 }

@@ -69,6 +69,11 @@ mod strict_and_watching {
     backupengine_testkit::store_suite!(|| super::wrapped(super::in_folder(), Strict::watching));
 }
 
+mod late {
+    use backupengine_testkit::Late;
+    backupengine_testkit::store_suite!(|| super::wrapped(super::memory(), Late::new));
+}
+
 mod presigned_store {
     backupengine_testkit::store_suite!(super::account::handles);
 }

@@ -13,6 +13,7 @@ use crate::keychain::{self, Device};
 use crate::output::tell;
 use crate::place::Place;
 use crate::{cache, floor, secret};
+use backupengine_model::{DeviceId, RootHash, SessionNo, VaultId};
 use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
 use backupengine_store::{FolderStore, Readable, Writable};
 use backupengine_transfer::PresignedStore;
@@ -274,14 +275,19 @@ impl Wire {
         }
     }
 
-    /// Remembers what the vault shows now, after this device added to it.
+    /// Remembers the root of a snapshot that this device just made. Nothing is asked: what it wrote it knows.
     ///
     /// # Errors
-    /// See [`Wire::open`].
-    pub(crate) fn raise_floor(&self, vault: &Vault) -> Result<(), Failure> {
-        let path = floor::path(&self.places.state, vault.keyring().vault());
-        let shown = vault.check_floor(&floor::load(&path)?)?;
-        floor::save(&path, &shown, false)
+    /// When it cannot be written.
+    pub(crate) fn raise_floor(
+        &self,
+        vault: VaultId,
+        device: DeviceId,
+        session: SessionNo,
+        root: RootHash,
+    ) -> Result<(), Failure> {
+        let path = floor::path(&self.places.state, vault);
+        floor::save(&path, &Floor { seen: vec![(device, session, root)] }, false)
     }
 
     /// This device, certified for the vault: the one it is, or a new one by the recovery code.

@@ -7,7 +7,7 @@
 //! this device. A claim is locked before it has its name, so nobody takes one that was just made.
 //! **Where it is tested.** Below; with overlapping pushes in `tests/protocol`.
 use backupengine_model::{SessionNo, VaultId};
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +51,18 @@ impl Claims {
         }
     }
 
+    /// Whether there are none at all: then there is nothing that broke off to go on with, and nothing to sweep.
+    pub(crate) fn are_none(&self) -> bool {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return true };
+        entries.flatten().all(|entry| self.session_of(&entry).is_none())
+    }
+
+    fn session_of(&self, entry: &DirEntry) -> Option<SessionNo> {
+        let name = entry.file_name();
+        let hex = name.to_str()?.strip_prefix(&self.prefix)?;
+        u32::from_str_radix(hex, 16).ok().map(SessionNo)
+    }
+
     /// Takes over the claim of a push that broke off; `None` where there is none or it is held. The session may
     /// have ended since the ledger was asked: ask again.
     pub(crate) fn take(&self, session: SessionNo) -> Option<Claim> {
@@ -64,11 +76,9 @@ impl Claims {
     pub(crate) fn sweep(&self, open: &[SessionNo]) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(&self.prefix));
-            let Some(number) = number.and_then(|hex| u32::from_str_radix(hex, 16).ok()) else { continue };
-            if !open.contains(&SessionNo(number))
-                && let Some(claim) = self.take(SessionNo(number))
+            let Some(session) = self.session_of(&entry) else { continue };
+            if !open.contains(&session)
+                && let Some(claim) = self.take(session)
             {
                 claim.end();
             }
@@ -97,14 +107,16 @@ mod tests {
         let claims = Claims::new(&dir.path().join("deep"), VAULT);
         let session = SessionNo(7);
         assert!(claims.take(session).is_none(), "nobody claimed it: it may be written elsewhere");
+        assert!(claims.are_none(), "not even the folder");
         let held = claims.make(session).unwrap();
-        assert!(claims.take(session).is_none());
+        assert!(claims.take(session).is_none() && !claims.are_none());
         drop(held);
         let taken = claims.take(session).unwrap();
         assert!(claims.take(session).is_none());
-        assert!(Claims::new(&dir.path().join("deep"), VaultId([4; 16])).take(session).is_none());
+        let other = Claims::new(&dir.path().join("deep"), VaultId([4; 16]));
+        assert!(other.take(session).is_none() && other.are_none());
         taken.end();
-        assert!(claims.take(session).is_none());
+        assert!(claims.take(session).is_none() && claims.are_none());
         assert_eq!(fs::read_dir(dir.path().join("deep")).unwrap().count(), 0);
     }
 

@@ -7,6 +7,7 @@
 //! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 //!
 //! [`Packer::finish`]: crate::packer::Packer::finish
+use crate::beside;
 use crate::config::{Device, PushConfig};
 use crate::error::PushError;
 use crate::packer::PackSource;
@@ -51,9 +52,11 @@ impl Chain {
             let entry = newest.entry(snapshot.device).or_insert(snapshot.session);
             *entry = snapshot.session.max(*entry);
         }
+        let newest: Vec<(DeviceId, SessionNo)> = newest.into_iter().collect();
+        let roots = beside::each(beside::at_once(vault), &newest, |(_, session)| vault.root(*session));
         let mut chain = Self::default();
-        for (of, session) in newest {
-            match vault.root(session) {
+        for ((of, session), root) in newest.into_iter().zip(roots) {
+            match root {
                 Ok(root) if of == device => chain.parent = Some((session, root.hash)),
                 Ok(root) => chain.others.push((of, session, root.hash)),
                 Err(error) => tracing::warn!(%session, %error, "a root does not read; nothing chains to it"),
@@ -68,7 +71,15 @@ pub(crate) fn sources(config: &PushConfig) -> Vec<Vec<u8>> {
     config.walk.roots.iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect()
 }
 
-/// Stores the root and commits. Gives the id and the bytes of the root pack.
+/// What the commit made.
+pub(crate) struct Made {
+    pub(crate) id: SnapshotId,
+    pub(crate) root: RootHash,
+    /// Bytes of the root pack.
+    pub(crate) size: u64,
+}
+
+/// Stores the root and commits.
 ///
 /// # Errors
 /// The store's; the snapshot then does not exist, whatever was stored.
@@ -79,7 +90,7 @@ pub(crate) fn finish(
     (source, mut sealer): (PackSource<'_>, Sealer),
     tree: FinishedTree,
     facts: Facts,
-) -> Result<(SnapshotId, u64), PushError> {
+) -> Result<Made, PushError> {
     let mut open = source.begin(PackRef::ROOT)?;
     let pack = open.pack();
     let set = sealer.frame(&tree.references.encode());
@@ -118,7 +129,9 @@ pub(crate) fn finish(
         certificate: device.certificate.encode(),
     };
     record.signature = device.key.sign_root(&record.encode_unsigned());
-    let head = sealer.frame(&record.encode());
+    let encoded = record.encode();
+    let root = vault.keyring().content_ids().root_hash(&encoded);
+    let head = sealer.frame(&encoded);
     let (spool, head_len) = source.end(open, &mut sealer, Some(head), None)?;
     let root_size = spool.len();
     vault.ask(source.store.put(BlobKey::Root(pack.session), spool))?;
@@ -126,5 +139,5 @@ pub(crate) fn finish(
     let meta_packs = session::meta_packs(&record);
     let commit = Commit { snapshot, packs: facts.packs, bytes: facts.bytes + root_size, meta_packs };
     vault.ask(source.store.commit(info.device, &commit))?;
-    Ok((info.id, root_size))
+    Ok(Made { id: info.id, root, size: root_size })
 }

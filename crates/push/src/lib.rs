@@ -2,7 +2,8 @@
 //!
 //! **What it is.** One function, [`push`]. Values move forward through stages on threads of their own:
 //! `walk` (holds the source against the parent) → `reader` (reads, cuts, hashes, compresses) → `assemble`
-//! (decides what is new) → `packer` (lays out and seals) and `tree` (pages) → `finish` (root, commit).
+//! (decides what is new) → `packer` (lays out and seals) and `tree` (pages) → `putting` (packs, several at once
+//! where the store is far) → `finish` (root, commit).
 //!
 //! **What it may not do.** Speak HTTP, delete, decide about retention.
 //!
@@ -29,9 +30,18 @@
 //! - Change times within 20 ms of now are waited out before a file is read, instead of being distrusted: the
 //!   next push then need not read it again, and no change within the same clock tick is missed.
 //! - A file that vanishes between listing and reading is a notice, no error.
+//! - Packs go to a store across a network four at a time, each on a thread that waits for its answer: they may be
+//!   acknowledged in any order, so a session that broke off can have gaps among its numbers, and going on with it
+//!   counts from the largest. A folder gets one at a time. What is far is told by the store's grid, as for reading.
+//! - What a push asks before it writes is one call, for a session of its own. The list of sessions is asked for where
+//!   this device left a claim behind (else nothing of it broke off), and when the first content is looked up, then
+//!   in the open session: packs that are retired after it was opened are noticed at the commit, those before not.
+//! - The root is not announced together with the last packs, which would save a round trip: a session whose root was
+//!   announced cannot be gone on with, and a push that breaks off there would store everything again.
 #![forbid(unsafe_code)]
 
 mod assemble;
+mod beside;
 mod budget;
 mod bundle;
 mod claim;
@@ -45,6 +55,7 @@ mod packer;
 mod pages;
 mod parent;
 mod plan;
+mod putting;
 mod reader;
 mod run;
 mod sealer;
@@ -63,7 +74,7 @@ pub use config::{Device, PushConfig};
 pub use error::PushError;
 pub use stats::{Observer, PushStats};
 
-use backupengine_model::{SessionNo, SnapshotId};
+use backupengine_model::{RootHash, SessionNo, SnapshotId};
 use backupengine_source::Notice;
 use backupengine_store::Writable;
 use backupengine_vault::Vault;
@@ -78,6 +89,8 @@ pub type Random<'a> = &'a (dyn Fn(&mut [u8]) + Sync);
 pub struct PushReport {
     /// `None` after a dry run.
     pub snapshot: Option<(SessionNo, SnapshotId)>,
+    /// Hash of its root: with the session what a device remembers of what it made (a floor).
+    pub root: Option<RootHash>,
     /// Final figures.
     pub stats: PushStats,
     /// Unreadable, vanished, torn, skipped: each listed, by path.

@@ -3,13 +3,14 @@
 //! **What it is.** A few open packs per lane; a run of frames goes whole into the first that has room. A full
 //! pack is exactly 32 MiB long, the last ones of a push are padded. A small push fills one pack with all; a
 //! writer's keeps pages apart, because it is given back no pack that holds data.
-//! Packs are put by a thread of their own, so that making one durable overlaps with filling the next.
+//! Finished packs are handed on to [`putting`](crate::putting), so that storing them overlaps with filling the next.
 //! **What it may not do.** Know what frames hold.
 //! **What always holds.** A number is given to one pack only and each pack has a salt of its own, so no
-//! (key, nonce) pair is used twice. After [`Packer::finish`] every pack is durable.
+//! (key, nonce) pair is used twice. After [`Packer::finish`] every pack was handed on; none is durable for that.
 //! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 use crate::config::SHARED_PACK_MAX;
 use crate::error::PushError;
+use crate::putting::ToPut;
 use crate::sealer::{PlainFrame, Sealer};
 use crate::stats::Progress;
 use backupengine_format::footer::{Footer, FooterContent, FooterFrame};
@@ -19,8 +20,7 @@ use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
 use backupengine_seal::{Keyring, PackKey, TAG_LEN};
 use backupengine_store::{BlobKey, Spool, StoreError, Writable};
-use backupengine_vault::Vault;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -65,18 +65,6 @@ pub(crate) struct OpenPack {
     footer: Footer,
     /// No encoded footer of these frames is longer.
     footer_bound: u64,
-}
-
-/// A spool with the name it is to be put under.
-pub(crate) type ToPut = (BlobKey, Spool);
-
-/// Puts what arrives; the first trouble ends it.
-pub(crate) fn put_all(
-    vault: &Vault,
-    store: &dyn Writable,
-    arriving: &Receiver<ToPut>,
-) -> Result<(), StoreError> {
-    arriving.iter().try_for_each(|(key, spool)| vault.ask(store.put(key, spool)))
 }
 
 /// What begins packs of one session.
@@ -256,7 +244,7 @@ impl<'a> Packer<'a> {
         self.progress.count.bytes_stored.add(spool.len());
         self.put
             .send((BlobKey::Pack(pack.session, pack.number), spool))
-            // The putting thread ended early: it holds the reason.
+            // The threads that put ended early: they hold the reason.
             .map_err(|_| PushError::Broken("a pack could not be handed on"))
     }
 

@@ -1,7 +1,7 @@
 //! Wires the stages of one push together and runs them.
 //!
-//! **What it is.** The walk on the calling thread; readers, the assembler and the putting thread beside it;
-//! bounded queues between them.
+//! **What it is.** The walk on the calling thread; readers, the assembler and the threads that put beside it;
+//! bounded queues between them. What is asked before goes out side by side where neither needs the other's answer.
 //! **What it may not do.** Decide about nodes or bytes.
 //! **What always holds.** The root is written only after every stage ended well and every pack is durable.
 //! **Where it is tested.** In the tests of whole pushes.
@@ -12,8 +12,9 @@ use crate::config::{BYTES_IN_FLIGHT, Device, PushConfig, READERS_MIN};
 use crate::dedup::{Dedup, footers};
 use crate::error::PushError;
 use crate::finish::{self, Chain, Facts, sources};
-use crate::packer::{PackSource, Packer, put_all};
+use crate::packer::{PackSource, Packer};
 use crate::parent::{self, ParentStream, same_sources};
+use crate::putting::{Putting, at_once};
 use crate::reader;
 use crate::session::{self, StateLock};
 use crate::shared::Shared;
@@ -33,7 +34,7 @@ use backupengine_vault::{Root, Vault};
 use crossbeam_channel::{bounded, unbounded};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, ScopedJoinHandle};
 
 /// Events between the walk and the assembler: with groups of up to 256 nodes.
@@ -104,7 +105,7 @@ impl Run<'_> {
         let budget = Budget::new(BYTES_IN_FLIGHT);
         Walk::new(&shared, None, budget, self.streams(parent)).run(walker)?;
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
-        Ok(PushReport { snapshot: None, stats, notices })
+        Ok(PushReport { snapshot: None, root: None, stats, notices })
     }
 
     /// Pushes.
@@ -114,23 +115,23 @@ impl Run<'_> {
         let lock = StateLock::take(&self.config.state.join(format!("push-{vault}.lock")));
         let device = self.device.key.id();
         let claims = Claims::new(&self.config.state, vault);
+        let mut broken_off = Vec::new();
         if lock.is_held() {
-            session::complete(self.vault, self.store, device, self.random, &claims)?;
+            broken_off = session::broken_off(self.vault, self.store, &claims)?;
+            if session::complete(self.vault, self.store, device, self.random, &claims, &broken_off)? {
+                broken_off = session::sessions(self.vault, self.store)?;
+            }
         }
         let list = self.vault.list()?;
         let parent = self.parent(&list);
         let chain = Chain::now(self.vault, &list, device);
-        let session = session::begin(self.vault, self.store, device, lock.is_held(), &claims)?;
-        let sessions = session::sessions(self.vault, self.store)?;
+        let session = session::begin(self.vault, self.store, device, lock.is_held(), &claims, &broken_off)?;
         let folder = self.config.state.join(format!("dedup-{vault}"));
-        let dedup = Dedup::new(folder, self.vault, &sessions, session.number, lock.is_held(), self.stop);
-        for number in &session.packs {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(PushError::Interrupted);
-            }
-            for (key, place) in footers::contents_of(self.vault, session.number, *number)? {
-                dedup.insert(key, place);
-            }
+        let ask = Box::new(|| self.vault.ask(self.store.sessions()));
+        let dedup = Dedup::new(folder, self.vault, ask, session.number, lock.is_held(), self.stop);
+        let insert = |places: Vec<_>| places.into_iter().for_each(|(key, place)| dedup.insert(key, place));
+        if !footers::contents_of(self.vault, session.number, &session.packs, self.stop, insert)? {
+            return Err(PushError::Interrupted);
         }
         let shared = self.shared(Some(&dedup), session.number);
         let root = walker.root().clone();
@@ -140,16 +141,17 @@ impl Run<'_> {
         let attributes = Attributes { flags: NodeFlags::default(), allocated: None, ..root.attributes };
         let facts = Facts { attributes, xattrs, chain, packs, bytes: session.bytes + bytes };
         shared.go_on()?;
-        let (id, root_size) = finish::finish(self.vault, self.device, self.config, rest, tree, facts)?;
-        shared.progress.count.bytes_stored.add(root_size);
+        let made = finish::finish(self.vault, self.device, self.config, rest, tree, facts)?;
+        shared.progress.count.bytes_stored.add(made.size);
         self.keep_state(sides, parent.as_ref().map(|(info, _)| info), lock.is_held());
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
         drop(shared);
-        dedup.committed();
+        dedup.keep();
         if let Some(claim) = session.claim {
             claim.end();
         }
-        Ok(PushReport { snapshot: Some((session.number, id)), stats, notices })
+        let snapshot = Some((session.number, made.id));
+        Ok(PushReport { snapshot, root: Some(made.root), stats, notices })
     }
 
     fn stages<'s>(
@@ -172,19 +174,18 @@ impl Run<'_> {
         let session = shared.session;
         let streams = self.streams(parent.map(|(info, _)| info.session));
         let sides = [Class::Directory, Class::Other].map(|class| self.side_writer(session, class));
-        thread::scope(|scope| {
+        let putting = Putting::new(self.vault, self.store, shared);
+        let assembled = thread::scope(|scope| {
             for _ in 0..threads.max(READERS_MIN) {
                 let (urgent, reads) = (urgent_jobs.clone(), read_jobs.clone());
                 scope.spawn(move || reader::work(shared, &urgent, &reads));
             }
             drop((urgent_jobs, read_jobs));
-            let putting = scope.spawn(move || {
-                let done = put_all(self.vault, self.store, &to_put);
-                if done.is_err() {
-                    shared.give_up();
-                }
-                done
-            });
+            let threads_that_put: Vec<_> = (0..at_once(self.store.grid()))
+                .map(|_| (to_put.clone(), &putting))
+                .map(|(to_put, putting)| scope.spawn(move || putting.work(to_put)))
+                .collect();
+            drop(to_put);
             let outlets = Outlets { events, urgent: urgent.clone(), reads };
             let assembling = scope.spawn(move || {
                 let tree = TreeWriter::new(shared, self.vault, parent.map(|(_, root)| &**root), sides);
@@ -202,13 +203,14 @@ impl Run<'_> {
             });
             let budget = Budget::new(BYTES_IN_FLIGHT);
             let walked = Walk::new(shared, Some(outlets), budget, streams).run(walker);
-            // The store's trouble is the reason for what the others say.
             let assembled = joined(assembling);
-            joined(putting)??;
-            let assembled = assembled?;
-            walked?;
-            assembled
-        })
+            threads_that_put.into_iter().try_for_each(joined)?;
+            walked.and(assembled?)
+        });
+        // The store's trouble is the reason for what the others say.
+        let all_put = putting.finish()?;
+        let assembled = assembled?;
+        if all_put { Ok(assembled) } else { Err(PushError::Interrupted) }
     }
 
     fn side_writer(&self, session: SessionNo, class: Class) -> Option<SideWriter> {

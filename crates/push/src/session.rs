@@ -1,7 +1,8 @@
 //! The session a push writes in: a new one, or the one that was broken off.
 //!
 //! **What it is.** A lock in the state folder, so that one push of this device at a time changes what is kept
-//! there; then a look at the ledger for this device's open sessions that no push holds a [`Claim`] of.
+//! there; then a look at the ledger for this device's open sessions that no push holds a [`Claim`] of. Where there
+//! is no claim at all, nothing of this device broke off, and the ledger is not asked.
 //! **What it may not do.** Reuse a pack number, or touch another device's session.
 //! **What always holds.** A session whose root is stored already is complete: it is committed as it is, never
 //! written on. A session that another push is writing is left alone.
@@ -71,20 +72,33 @@ pub(crate) struct Session {
     pub(crate) claim: Option<Claim>,
 }
 
-/// Commits this device's sessions that lack nothing but that. True when there was one.
+/// This device's sessions that are in the ledger's list and may have been broken off: where it has no claims, nobody
+/// needs to ask.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn broken_off(
+    vault: &Vault,
+    store: &dyn Writable,
+    claims: &Claims,
+) -> Result<Vec<SessionRecord>, PushError> {
+    if claims.are_none() { Ok(Vec::new()) } else { sessions(vault, store) }
+}
+
+/// Commits this device's sessions that lack nothing but that, among `all`. True when there was one.
 pub(crate) fn complete(
     vault: &Vault,
     store: &dyn Writable,
     device: DeviceId,
     random: &(dyn Fn(&mut [u8]) + Sync),
     claims: &Claims,
+    all: &[SessionRecord],
 ) -> Result<bool, PushError> {
     let mut any = false;
-    let all = sessions(vault, store)?;
-    let open: Vec<SessionNo> = open_sessions(&all, device).into_iter().map(|s| s.session).collect();
+    let open: Vec<SessionNo> = open_sessions(all, device).into_iter().map(|s| s.session).collect();
     claims.sweep(&open);
     for session in open {
-        let Some(claim) = take_over(vault, store, claims, session)? else { continue };
+        let Some((claim, _)) = take_over(vault, store, claims, session)? else { continue };
         let Some(commit) = finished(vault, session, device, random)? else { continue };
         tracing::info!(%session, "a snapshot that was all but committed is committed now");
         vault.ask(store.commit(device, &commit))?;
@@ -94,41 +108,39 @@ pub(crate) fn complete(
     Ok(any)
 }
 
-/// The claim of a session whose push broke off, if it still is open.
+/// The claim of a session whose push broke off, if it still is open, and the ledger's list as it is under the claim.
 fn take_over(
     vault: &Vault,
     store: &dyn Writable,
     claims: &Claims,
     session: SessionNo,
-) -> Result<Option<Claim>, PushError> {
+) -> Result<Option<(Claim, Vec<SessionRecord>)>, PushError> {
     let Some(claim) = claims.take(session) else { return Ok(None) };
     // Asked again under the claim: it may have been committed just before it was let go.
-    let open = sessions(vault, store)?.iter().any(|s| s.session == session && s.state == SessionState::Open);
-    Ok(open.then_some(claim))
+    let all = sessions(vault, store)?;
+    let open = all.iter().any(|s| s.session == session && s.state == SessionState::Open);
+    Ok(open.then_some((claim, all)))
 }
 
-/// Goes on in this device's open session where `resume` allows it and nobody writes it, else opens one.
+/// Goes on in this device's open session, among `all`, where `resume` allows it and nobody writes it, else opens one.
 pub(crate) fn begin(
     vault: &Vault,
     store: &dyn Writable,
     device: DeviceId,
     resume: bool,
     claims: &Claims,
+    all: &[SessionRecord],
 ) -> Result<Session, PushError> {
-    let all = sessions(vault, store)?;
-    let committed = all.iter().filter(|s| s.device == device && s.state == SessionState::Committed);
-    let newest = committed.map(|s| s.session).max();
-    // A snapshot must be newer than the one it chains to.
-    let open = open_sessions(&all, device).into_iter().rfind(|s| {
-        // One whose numbers are used up cannot be ended.
-        resume && Some(s.session) > newest && s.packs < PackRef::ROOT
-    });
-    if let Some(open) = open
-        && let Some(claim) = take_over(vault, store, claims, open.session)?
+    if resume
+        && let Some(open) = resumable(all, device)
+        && let Some((claim, now)) = take_over(vault, store, claims, open.session)?
+        // Another push may have been committed since `all` was asked for.
+        && let Some(open) = resumable(&now, device).filter(|now| now.session == open.session)
         && !root_is_stored(vault, open.session)?
     {
         let packs = packs_of(vault, open.session)?;
-        // Numbers may be used up that nothing is stored under: a name is announced with its bytes.
+        // Numbers may be used up that nothing is stored under: a name is announced with its bytes, and of several
+        // packs that were under way any may have come through.
         let next = packs.last().map_or(0, |pack| pack.number + 1).max(open.packs);
         let bytes = packs.iter().map(|pack| pack.size).sum();
         let packs = packs.into_iter().map(|pack| pack.number).collect();
@@ -136,6 +148,15 @@ pub(crate) fn begin(
     }
     let number = vault.ask(store.open_session(device, now()))?;
     Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0, claim: claims.make(number) })
+}
+
+/// This device's newest open session, if a snapshot in it would be newer than the ones it chains to and can be ended.
+fn resumable(all: &[SessionRecord], device: DeviceId) -> Option<&SessionRecord> {
+    let committed = all.iter().filter(|s| s.device == device && s.state == SessionState::Committed);
+    let newest = committed.map(|s| s.session).max();
+    // One whose numbers are used up cannot be ended.
+    let good = |s: &&SessionRecord| Some(s.session) > newest && s.packs < PackRef::ROOT;
+    open_sessions(all, device).into_iter().rfind(good)
 }
 
 /// All sessions of the vault.

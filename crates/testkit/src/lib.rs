@@ -13,6 +13,7 @@ pub mod build;
 mod clock;
 pub mod conformance;
 pub mod faulty;
+pub mod late;
 mod now;
 pub mod oracle;
 pub mod recording;
@@ -22,6 +23,7 @@ pub mod system;
 
 pub use clock::{FakeClock, Seeded};
 pub use faulty::Faulty;
+pub use late::Late;
 pub use now::{now, wait};
 pub use recording::Recording;
 pub use strict::Strict;

@@ -55,8 +55,8 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
     );
     drop(watch);
     let report = done?;
-    if !args.dry_run {
-        wire.raise_floor(&opened.vault)?;
+    if let (Some((session, _)), Some(root)) = (report.snapshot, report.root) {
+        wire.raise_floor(opened.vault.keyring().vault(), device.key.id(), session, root)?;
     }
     print(wire, &report, begun)?;
     Ok(if report.stats.errors > 0 { Outcome::Partial } else { Outcome::Done })

@@ -1,7 +1,8 @@
 //! The index as a whole: what this push stored, the segments, their coverage and their merging.
 //!
 //! What always holds: the manifest changes only after a commit or from committed sessions' footers; without
-//! the state lock nothing is written. Trouble with local files never ends a push.
+//! the state lock nothing is written. Trouble with local files never ends a push. Nobody is asked which sessions
+//! are committed before content is first looked up.
 use super::footers;
 use super::manifest::{Listed, Manifest};
 use super::segment::{Segment, SegmentWriter};
@@ -24,12 +25,16 @@ const UNWRITTEN_MAX: usize = 4 * OWN_MAX;
 /// As many segments of one level become one of the next.
 const FAN_OUT: usize = 8;
 
+/// Asks the ledger for all sessions.
+pub(crate) type AskSessions<'a> = Box<dyn Fn() -> Result<Vec<SessionRecord>, StoreError> + Send + Sync + 'a>;
+
 /// What a push asks and tells the index.
 pub(crate) struct Dedup<'a> {
     folder: PathBuf,
     vault: &'a Vault,
-    /// Committed sessions with the number of their packs.
-    committed: HashMap<SessionNo, u32>,
+    ask_sessions: AskSessions<'a>,
+    /// Committed sessions with the number of their packs; `None` where the ledger did not say.
+    committed: OnceLock<Option<HashMap<SessionNo, u32>>>,
     own: SessionNo,
     may_write: bool,
     stop: &'a AtomicBool,
@@ -50,25 +55,22 @@ struct Kept {
 }
 
 impl<'a> Dedup<'a> {
-    /// Prepares the index of a vault in `folder`; reads nothing yet. Without `may_write` (another push of this
-    /// device is running) the folder is only read.
+    /// Prepares the index of a vault in `folder`; reads and asks nothing yet. `ask_sessions` is to be asked in the
+    /// open session alone: what is retired from then on keeps it from being committed. Without `may_write` (another
+    /// push of this device is running) the folder is only read.
     pub(crate) fn new(
         folder: PathBuf,
         vault: &'a Vault,
-        sessions: &[SessionRecord],
+        ask_sessions: AskSessions<'a>,
         own: SessionNo,
         may_write: bool,
         stop: &'a AtomicBool,
     ) -> Self {
-        let committed = sessions
-            .iter()
-            .filter(|s| s.state == SessionState::Committed)
-            .map(|s| (s.session, s.packs))
-            .collect();
         Self {
             folder,
             vault,
-            committed,
+            ask_sessions,
+            committed: OnceLock::new(),
             own,
             may_write,
             stop,
@@ -109,8 +111,24 @@ impl<'a> Dedup<'a> {
         })
     }
 
+    /// Asked once. Where the ledger does not say, no earlier session counts: content is then stored again.
+    fn committed(&self) -> Option<&HashMap<SessionNo, u32>> {
+        let asked = self.committed.get_or_init(|| match (self.ask_sessions)() {
+            Ok(sessions) => {
+                let committed = sessions.iter().filter(|s| s.state == SessionState::Committed);
+                Some(committed.map(|s| (s.session, s.packs)).collect())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the list of sessions does not read; what earlier ones hold is stored again");
+                None
+            }
+        });
+        asked.as_ref()
+    }
+
     fn counts(&self, place: &Place) -> bool {
-        place.pack.session == self.own || self.committed.contains_key(&place.pack.session)
+        let session = place.pack.session;
+        session == self.own || self.committed().is_some_and(|committed| committed.contains_key(&session))
     }
 
     /// Remembers what was stored just now (or in an earlier, broken-off run of the same session).
@@ -168,8 +186,9 @@ impl<'a> Dedup<'a> {
             Kept::default()
         });
         let missing: Vec<SessionNo> = self
-            .committed
-            .iter()
+            .committed()
+            .into_iter()
+            .flatten()
             .filter(|(session, packs)| **packs > 0 && !kept.manifest.covered.contains(session))
             .map(|(session, _)| *session)
             .collect();
@@ -216,14 +235,12 @@ impl<'a> Dedup<'a> {
     }
 
     fn read_session(&self, session: SessionNo) -> Result<Vec<(DedupKey, Place)>, StoreError> {
+        let packs: Vec<u32> =
+            footers::packs_of(self.vault, session)?.into_iter().map(|pack| pack.number).collect();
         let mut out = Vec::new();
-        for pack in footers::packs_of(self.vault, session)? {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(StoreError::new(ErrorKind::Unavailable, "interrupted"));
-            }
-            out.extend(footers::contents_of(self.vault, session, pack.number)?);
-        }
-        Ok(out)
+        let whole =
+            footers::contents_of(self.vault, session, &packs, self.stop, |places| out.extend(places))?;
+        if whole { Ok(out) } else { Err(StoreError::new(ErrorKind::Unavailable, "interrupted")) }
     }
 
     fn keep_loose(&self, kept: &mut Kept, covered: &mut Vec<SessionNo>) {
@@ -261,7 +278,7 @@ impl<'a> Dedup<'a> {
     }
 
     /// Takes this push's records over, now that its session is committed, and tidies up.
-    pub(crate) fn committed(self) {
+    pub(crate) fn keep(self) {
         if !self.may_write {
             return;
         }
@@ -307,6 +324,9 @@ impl<'a> Dedup<'a> {
 
     /// Merges levels that are full; cascades.
     fn merge(&self, manifest: &mut Manifest) -> io::Result<()> {
+        // Whose records may be dropped nobody knows then; the next push merges.
+        let Some(committed) = self.committed() else { return Ok(()) };
+        let live: HashSet<SessionNo> = committed.keys().copied().chain(std::iter::once(self.own)).collect();
         for level in 0..u8::MAX {
             let full: Vec<Listed> = manifest.segments.iter().filter(|s| s.level == level).copied().collect();
             if full.len() < FAN_OUT {
@@ -317,8 +337,6 @@ impl<'a> Dedup<'a> {
             let number = next_number(manifest);
             let mut writer = SegmentWriter::create(&self.path(number), full.iter().map(|s| s.records).sum())?;
             let mut cursors: Vec<Cursor<'_>> = open.iter().map(Cursor::new).collect::<io::Result<_>>()?;
-            let live: HashSet<SessionNo> =
-                self.committed.keys().copied().chain(std::iter::once(self.own)).collect();
             // Newest first: of equal keys the first cursor's place is kept.
             while let Some(key) = cursors.iter().filter_map(Cursor::key).min() {
                 let mut taken = false;
@@ -419,7 +437,8 @@ mod tests {
         let folder = bench.dir.path().join("index");
         let index = |listed: &[u32], may_write| {
             let listed = sessions(listed.iter().copied());
-            Dedup::new(folder.clone(), &vault, &listed, SessionNo(9), may_write, &stop)
+            let ask = Box::new(move || Ok(listed.clone()));
+            Dedup::new(folder.clone(), &vault, ask, SessionNo(9), may_write, &stop)
         };
         let count = OWN_MAX as u32 + 1000;
         let some = || (0..count).step_by(977);
@@ -429,7 +448,7 @@ mod tests {
         assert!(some().map(record).all(|(key, place)| first.find_own(&key) == Some(place)));
         // Broken off here, nothing of it is found; what lies around is cleared away later.
         assert!(some().all(|n| index(&all, true).find(&record(n).0).is_none()));
-        first.committed();
+        first.keep();
         let second = index(&all, true);
         assert!(some().map(record).all(|(key, place)| second.find(&key) == Some(place)));
         assert!(second.find(&record(count).0).is_none());

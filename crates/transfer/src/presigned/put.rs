@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_util::io::ReaderStream;
 
 /// How long announcements are gathered.
 const GATHER: Duration = Duration::from_millis(3);
@@ -27,6 +28,8 @@ const GATHER: Duration = Duration::from_millis(3);
 const TAKEN: u64 = 4 << 20;
 /// How slowly that may be sent, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
+/// Bytes of a body that are read at a time: each read goes to another thread and back.
+const PIECE: usize = 256 << 10;
 /// Largest envelope, in bytes.
 const ENVELOPE_MAX: u64 = 64 << 10;
 
@@ -175,7 +178,7 @@ impl Core {
         let file = finished.open_file().map_err(Ended::Final)?;
         // Shares its place with the file that is sent.
         let place = file.try_clone().map_err(|error| Ended::Final(error.into()))?;
-        let body = Body::from(tokio::fs::File::from_std(file));
+        let body = Body::wrap_stream(ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE));
         let url = address(&granted.url).map_err(Ended::Final)?;
         let mut request = self.http.put(url).header("content-length", finished.len()).body(body);
         for (name, value) in &granted.headers {
