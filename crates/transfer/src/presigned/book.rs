@@ -29,6 +29,8 @@ pub(crate) struct Book {
 struct State {
     known: HashMap<BlobKey, Known>,
     wanted: BTreeSet<BlobKey>,
+    /// Blobs of the call that is under way: who wants one of them waits for its answer.
+    asked: BTreeSet<BlobKey>,
     waiting: HashMap<BlobKey, Vec<oneshot::Sender<Result<Grant, StoreError>>>>,
     gathering: bool,
 }
@@ -66,6 +68,11 @@ impl Book {
 }
 
 impl State {
+    /// Puts a blob among those that are wanted, unless it is being asked for; whether gathering is to begin.
+    fn want(&mut self, key: BlobKey) -> bool {
+        !self.asked.contains(&key) && self.wanted.insert(key) && !std::mem::replace(&mut self.gathering, true)
+    }
+
     fn note(&mut self, found: &GetGrant, life: Duration) {
         let (Some(key), Some(grant)) = (key_of(found), &found.url) else { return };
         if self.known.len() >= REMEMBERED {
@@ -89,7 +96,7 @@ impl Core {
                 state.waiting.entry(key).or_default().push(sender);
                 receiver
             });
-            if renew && state.wanted.insert(key) && !std::mem::replace(&mut state.gathering, true) {
+            if renew && state.want(key) {
                 self.runtime.spawn(Arc::clone(self).gather());
             }
             (known, waiting)
@@ -109,15 +116,13 @@ impl Core {
             return;
         }
         let mut state = self.book.lock();
-        let before = state.wanted.len();
+        let mut begin = false;
         for key in keys.iter().filter(|key| !matches!(key, BlobKey::Envelope(_))) {
             let good =
                 state.known.get(key).is_some_and(|known| known.received.elapsed() * 3 < known.life * 2);
-            if !good {
-                state.wanted.insert(*key);
-            }
+            begin |= !good && state.want(*key);
         }
-        if state.wanted.len() > before && !std::mem::replace(&mut state.gathering, true) {
+        if begin {
             self.runtime.spawn(Arc::clone(self).gather());
         }
     }
@@ -136,6 +141,7 @@ impl Core {
                 if let Some(&rest) = batch.iter().nth(GRANTS_MAX as usize) {
                     state.wanted = batch.split_off(&rest);
                 }
+                state.asked.clone_from(&batch);
                 batch.into_iter().collect()
             };
             if !self.ask_for(&batch).await {
@@ -144,6 +150,7 @@ impl Core {
                     self.ask_for(&[key]).await;
                 }
             }
+            self.book.lock().asked.clear();
         }
     }
 
@@ -170,6 +177,7 @@ impl Core {
             }
         }
         for &key in batch {
+            state.asked.remove(&key);
             let found = match &answer {
                 Ok(_) => verdicts.remove(&key).unwrap_or_else(|| Err(not_there(key))),
                 Err(error) => Err(error.clone().about(key)),
