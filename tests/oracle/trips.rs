@@ -8,6 +8,7 @@ use backupengine_testkit::oracle::{Content, Tree, differences, disk, sample, sam
 use backupengine_testkit::recording::Call;
 use backupengine_testkit::{Recording, Strict};
 use backupengine_vault::{Locked, Vault, VaultConfig};
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 
 /// A vault of 20 snapshots, each with `files` files more than the one before.
@@ -104,6 +105,23 @@ fn push_calls(world: &World, store: Arc<dyn Writable>) -> Vec<String> {
     told
 }
 
+/// What `work` gives once nobody else changed a folder above the source meanwhile: a snapshot holds those too, and the
+/// system's temporary folder is everybody's.
+fn undisturbed<T>(world: &World, mut work: impl FnMut() -> T) -> T {
+    let above = || -> Vec<_> {
+        let changed = |folder: &Path| std::fs::metadata(folder).unwrap().modified().unwrap();
+        world.source().ancestors().map(changed).collect()
+    };
+    for _ in 0..200 {
+        let before = above();
+        let done = work();
+        if above() == before {
+            return done;
+        }
+    }
+    panic!("the folders above {} are changed all the time", world.source().display());
+}
+
 /// Nothing is asked that another answer tells already, and nothing that only a changed source needs.
 #[test]
 fn a_push_asks_no_more_than_it_needs() {
@@ -118,7 +136,10 @@ fn a_push_asks_no_more_than_it_needs() {
     let first = push_calls(&world, watching(&world));
     assert_eq!(first, ["Vault", "Snapshots", "open", "Sessions", "put pack", "put root", "commit"]);
     for store in [watching(&world) as Arc<dyn Writable>, Arc::clone(&world.vault.store)] {
-        let unchanged = push_calls(&world, store);
+        let unchanged = undisturbed(&world, || {
+            push_calls(&world, Arc::clone(&store));
+            push_calls(&world, Arc::clone(&store))
+        });
         assert_eq!(unchanged, ["Vault", "Snapshots", "root", "open", "pages", "put root", "commit"]);
     }
 }
