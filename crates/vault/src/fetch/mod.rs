@@ -11,7 +11,11 @@
 //! reading in order and one for reading here and there ([`rent`]), instead of a class of pages and a fixed unit of
 //! metadata: measured over 40 ms, a thousand small files in random order came 48 times as fast as without, `find` 12
 //! times. Ranges fetched ahead are of 1 MiB, not 8: whoever comes to need one of their blocks waits for the whole
-//! range. A pack's trailer is fetched beside its first frame, not before it.
+//! range. A pack's trailer is fetched beside its first frame, not before it, and ahead of a reader that comes to the
+//! next pack. What may be ahead is learnt from whether what came stayed until it was read ([`reach`]): with a fixed
+//! budget a disk that keeps nothing made everything be fetched twice. Telling the system of this machine's own disk what
+//! will be read (posix_fadvise over the same plan) was tried for stores that are near and brought nothing: small files
+//! 2 500 a second with and without it.
 
 pub(crate) mod ahead;
 mod block_on;
