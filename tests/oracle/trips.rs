@@ -105,23 +105,6 @@ fn push_calls(world: &World, store: Arc<dyn Writable>) -> Vec<String> {
     told
 }
 
-/// What `work` gives once nobody else changed a folder above the source meanwhile: a snapshot holds those too, and the
-/// system's temporary folder is everybody's.
-fn undisturbed<T>(world: &World, mut work: impl FnMut() -> T) -> T {
-    let above = || -> Vec<_> {
-        let changed = |folder: &Path| std::fs::metadata(folder).unwrap().modified().unwrap();
-        world.source().ancestors().map(changed).collect()
-    };
-    for _ in 0..200 {
-        let before = above();
-        let done = work();
-        if above() == before {
-            return done;
-        }
-    }
-    panic!("the folders above {} are changed all the time", world.source().display());
-}
-
 /// Nothing is asked that another answer tells already, and nothing that only a changed source needs.
 #[test]
 fn a_push_asks_no_more_than_it_needs() {
@@ -136,7 +119,7 @@ fn a_push_asks_no_more_than_it_needs() {
     let first = push_calls(&world, watching(&world));
     assert_eq!(first, ["Vault", "Snapshots", "open", "Sessions", "put pack", "put root", "commit"]);
     for store in [watching(&world) as Arc<dyn Writable>, Arc::clone(&world.vault.store)] {
-        let unchanged = undisturbed(&world, || {
+        let unchanged = disk::undisturbed(&world.source(), || {
             push_calls(&world, Arc::clone(&store));
             push_calls(&world, Arc::clone(&store))
         });

@@ -576,5 +576,11 @@ fn processes_that_write_at_once_learn_from_each_other() {
     }
     let there = held(&reader, 0..120);
     assert!((60..=100).contains(&there), "{there}");
-    assert_eq!(held(&open(&temp, 100), 0..120), there);
+    // Two that raced for a slot, or wrote one block twice, cost a reader a miss; what it puts then, all have.
+    for number in (0..80).chain(0..80) {
+        if reader.get(key(number), 0).is_none() {
+            reader.put(key(number), 0, &block(number));
+        }
+    }
+    assert_eq!((held(&reader, 0..80), held(&open(&temp, 100), 0..80)), (80, 80));
 }

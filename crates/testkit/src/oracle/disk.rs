@@ -373,3 +373,23 @@ impl Run<'_> {
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
+
+/// What `work` gives once nobody else changed a folder above `source` meanwhile: a snapshot holds those too, and the
+/// system's temporary folder is everybody's. `work` makes itself a state to start from; it may run often.
+///
+/// # Panics
+/// Where those folders do not come to rest.
+pub fn undisturbed<T>(source: &Path, mut work: impl FnMut() -> T) -> T {
+    let above = || -> Vec<_> {
+        let changed = |folder: &Path| std::fs::metadata(folder).unwrap().modified().unwrap();
+        source.ancestors().map(changed).collect()
+    };
+    for _ in 0..200 {
+        let before = above();
+        let done = work();
+        if above() == before {
+            return done;
+        }
+    }
+    panic!("the folders above {} are changed all the time", source.display());
+}
