@@ -4,7 +4,7 @@ use crate::program::Person;
 use backupengine_tests::account::Server;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn the_cache_is_shown_and_emptied_without_the_server() {
@@ -44,4 +44,41 @@ fn the_cache_is_shown_and_emptied_without_the_server() {
     fs::write(&path, "in the way").unwrap();
     let failed = person.run(["cache", "info"]).expect(1);
     assert!(failed.stderr.contains(path.to_str().unwrap()), "{}", failed.stderr);
+}
+
+#[test]
+fn check_looks_at_what_is_stored_and_not_at_the_cache() {
+    let server = Server::start();
+    let person = Person::new();
+    Account::with_vault(&server, &person, "a@example.org");
+    let src = person.at("src");
+    (0..2000).for_each(|n| person.write(&format!("src/{n:050}"), format!("{n}")));
+    person.run(["push", src.to_str().unwrap()]).expect(0);
+    let what = format!("latest:{}", src.display());
+    let listed = person.run(["ls", &what]).expect(0).stdout;
+    person.run(["check"]).expect(0);
+    // The pages of the tree, of which this device has a copy: all of each pack but footer and trailer.
+    for pack in files_below(server.objects(), "/p/") {
+        let mut bytes = fs::read(&pack).unwrap();
+        let most = bytes.len() * 3 / 4;
+        bytes[..most].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(&pack, bytes).unwrap();
+    }
+    assert_eq!(person.run(["ls", &what]).expect(0).stdout, listed, "what is here is shown");
+    let found = person.run(["check", "--json"]).expect(3).json_lines();
+    assert!(found.iter().any(|line| line["object_kind"] == "frame"), "{found:?}");
+}
+
+/// Files whose path holds this.
+fn files_below(folder: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path, part));
+        } else if path.to_str().unwrap().contains(part) {
+            found.push(path);
+        }
+    }
+    found
 }

@@ -6,7 +6,7 @@ use backupengine_tests::account::Server;
 use std::collections::BTreeMap;
 
 /// What is judged here; the rest is judged without a server.
-pub(crate) const HEADINGS: [&str; 14] = [
+pub(crate) const HEADINGS: [&str; 17] = [
     "init: account",
     "status: account",
     "signup",
@@ -21,6 +21,9 @@ pub(crate) const HEADINGS: [&str; 14] = [
     "device rename",
     "cache info",
     "cache clear",
+    "cache pin",
+    "cache unpin",
+    "cache info: each of pins",
 ];
 
 #[test]
@@ -40,6 +43,11 @@ fn every_field_of_an_account_is_documented_and_printed() {
     person.write("src/a", "a");
     person.run(["push", person.at("src").to_str().unwrap()]).expect(0);
     judge.document("status: account", &person.run(["status", "--json"]).expect(0).json());
+    let what = format!("latest:{}", person.at("src").display());
+    judge.document("cache pin", &person.run(["cache", "pin", &what, "--json"]).expect(0).json());
+    let info = person.run(["cache", "info", "--json"]).expect(0).json();
+    judge.document("cache info: each of pins", &info["pins"][0]);
+    judge.document("cache unpin", &person.run(["cache", "unpin", &what, "--json"]).expect(0).json());
     judge.document("cache info", &person.run(["cache", "info", "--json"]).expect(0).json());
     judge.document("cache clear", &person.run(["cache", "clear", "--json"]).expect(0).json());
     judge.document("whoami", &person.run(["whoami", "--json"]).expect(0).json());

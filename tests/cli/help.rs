@@ -29,7 +29,7 @@ fn all_help_is_as_written() {
         let sub: &[&str] = match command {
             "mfa" => &["list", "add", "remove"],
             "device" => &["list", "approve", "revoke", "rename"],
-            "cache" => &["info", "clear"],
+            "cache" => &["info", "clear", "pin", "unpin"],
             _ => &[],
         };
         for sub in sub {

@@ -36,6 +36,11 @@ impl Home {
         self.person.run(["snapshots", "-q"])
     }
 
+    /// What lies on this device hides what storage does: without it everything is asked for.
+    fn forget_cache(&self) {
+        std::fs::remove_dir_all(self.person.at("home/cache")).unwrap();
+    }
+
     fn storage(&self) -> &Relay {
         self.storage.as_ref().unwrap()
     }
@@ -95,6 +100,9 @@ fn an_old_root_in_place_of_the_newest_is_told() {
         let old = asked.path.splitn(3, '/').nth(2).unwrap().replace("/r/00000002", "/r/00000001");
         Reply::part(&std::fs::read(bucket.join(old)).unwrap(), asked.header("range"))
     });
+    // The root that this device has is the true one, whatever storage says now.
+    assert_eq!(home.snapshots().expect(0).stdout.lines().count(), 2);
+    home.forget_cache();
     let said = home.snapshots().expect(1).stderr;
     assert!(said.contains("r/00000002") && said.contains("another pack lies under this name"), "{said}");
     assert!(said.contains("hint: `backupengine check`"), "{said}");
@@ -165,6 +173,7 @@ fn storage_that_refuses_is_told_from_a_folder_and_from_the_server() {
         assert!(said.contains(cause) && said.contains(hint), "{said}");
         assert!(!said.contains("owner and permissions") && !said.contains("X-Amz"), "{said}");
     };
+    home.forget_cache();
     home.storage().lies(|_, _| Reply::status(403));
     let cause = "object storage refused it: status 403, with a new grant as well";
     told(home.snapshots(), 4, cause, "backupengine-server check-storage");
@@ -178,6 +187,7 @@ fn storage_that_refuses_is_told_from_a_folder_and_from_the_server() {
     assert_eq!(home.snapshots().expect(0).stdout.lines().count(), 2);
     // Nobody listens there any more.
     home.storage = None;
+    home.forget_cache();
     told(
         home.snapshots(),
         5,

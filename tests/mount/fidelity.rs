@@ -131,6 +131,16 @@ fn virtual_attributes_answer_by_name_and_are_never_listed() {
         for name in ["user.backupengine.torn", "user.backupengine.error", "user.none"] {
             assert_eq!(face.xattr(&at("sizes/1"), name), Err(Errno::NODATA), "{name}");
         }
+        // How near a file is answers for every file, and for nothing else.
+        for (name, value) in [("user.backupengine.cached", "25%"), ("user.backupengine.fetch_bytes", "3072")]
+        {
+            assert_eq!(face.xattr(&at("sizes/4096"), name).unwrap(), value.as_bytes(), "{name}");
+            for other in ["sizes", "links/to file"] {
+                assert!(face.lstat(&at(other)).is_ok(), "{other}");
+                assert_eq!(face.xattr(&at(other), name), Err(Errno::NODATA), "{name} of {other}");
+            }
+        }
+        assert_eq!(face.xattr(&at("sizes/0"), "user.backupengine.cached").unwrap(), b"100%");
         // Asked for what is not there, the mount goes on answering for what is.
         assert_eq!(face.xattr(&at("xattrs/file"), "user.comment").unwrap(), b"short");
     });

@@ -164,3 +164,28 @@ fn a_pack_that_fails_among_others_leaves_what_the_next_push_goes_on_with() {
         }
     }
 }
+
+/// The process dies when the first, the second, ... blob is put: those before it are under way or acknowledged, in any
+/// order.
+#[test]
+fn stopping_at_every_put_leaves_a_session_that_goes_on() {
+    for put in 1.. {
+        let far = Far::new(14);
+        let dying = Faulty::new(Arc::new(Late::new(Arc::new(far.memory.clone()))))
+            .with(When::FromPut(put), Fault::Refuse(ErrorKind::Unavailable));
+        let outcome = far.push(Arc::new(dying));
+        let before = far.packs();
+        if let Ok(report) = outcome {
+            assert_eq!(before.len() as u64 + 2, put, "a push of that many packs and a root");
+            return far.check(report.snapshot.unwrap().0);
+        }
+        assert!((before.len() as u64) < put);
+        assert_eq!(far.vault.reader().list().unwrap().len(), 0, "at put {put}");
+        assert_eq!(now_listed(&far.memory, BlobKind::Roots), BTreeSet::new(), "at put {put}");
+        let again = Late::new(Arc::new(far.memory.clone()));
+        let session = far.push(Arc::new(again.clone())).unwrap().snapshot.unwrap().0;
+        assert_eq!(session, SessionNo(1), "at put {put}");
+        assert!(packs_put(&again.events()).is_disjoint(&before), "at put {put}");
+        far.check(session);
+    }
+}

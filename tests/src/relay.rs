@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How long a peer may say nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at something that comes soon.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Of one connection, and counted anew by whoever passes calls on.
 const HOP: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
 
@@ -97,6 +99,7 @@ struct Inner {
     lie: Mutex<Option<Arc<Lie>>>,
     seen: Mutex<Vec<Asked>>,
     stop: AtomicBool,
+    away: AtomicBool,
     http: reqwest::Client,
     runtime: Own,
 }
@@ -111,16 +114,27 @@ impl Relay {
             lie: Mutex::default(),
             seen: Mutex::default(),
             stop: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             http: crate::account::client(),
             runtime: Own::new(),
         });
         let own = Arc::clone(&inner);
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            let mut listener = listener;
+            loop {
+                let stream = listener.accept();
                 if own.stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (inner, Ok(stream)) = (Arc::clone(&own), stream) else { continue };
+                if own.away.load(Ordering::SeqCst) {
+                    drop((stream, listener));
+                    while own.away.load(Ordering::SeqCst) && !own.stop.load(Ordering::SeqCst) {
+                        std::thread::sleep(PAUSE);
+                    }
+                    listener = TcpListener::bind(address).unwrap();
+                    continue;
+                }
+                let (inner, Ok((stream, _))) = (Arc::clone(&own), stream) else { continue };
                 // A peer that goes away in the middle is its own business.
                 std::thread::spawn(move || drop(inner.serve(&stream)));
             }
@@ -146,6 +160,15 @@ impl Relay {
     /// Tells the truth from now on.
     pub fn is_honest(&self) {
         *self.inner.lie.lock().unwrap() = None;
+    }
+
+    /// Nobody listens here any more, as where there is no network; or somebody does again.
+    pub fn is_away(&self, away: bool) {
+        self.inner.away.store(away, Ordering::SeqCst);
+        // The first attempt wakes the listener.
+        while TcpStream::connect(self.address).is_ok() == away {
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// What was asked so far, oldest first, without bodies.

@@ -95,7 +95,7 @@ pub(crate) enum Command {
     /// Verify what is stored; exit 3 where anything is damaged
     Check(Check),
     /// Vault, device, last push, mounts and anything wrong, in one screen
-    Status,
+    Status(Status),
     /// Make an account with a server
     Signup(Signup),
     /// Log in, and make this machine a device of the account
@@ -132,7 +132,7 @@ impl Command {
             Self::Cat(_) => "cat",
             Self::Restore(_) => "restore",
             Self::Check(_) => "check",
-            Self::Status => "status",
+            Self::Status(_) => "status",
             Self::Signup(_) => "signup",
             Self::Login(_) => "login",
             Self::Logout(_) => "logout",
@@ -211,12 +211,19 @@ pub(crate) struct Mount {
     /// Memory to stay within
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) memory: String,
+    /// Disk that sealed blocks of an account's vault may take on this device, from now on; `none` keeps nothing
+    /// [default: the size given last, else 10GiB or a tenth of the disk]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<String>,
     /// Let other users look in, by the permissions stored
     #[arg(long)]
     pub(crate) allow_other: bool,
     /// Whom files seem to belong to
     #[arg(long, value_enum, default_value_t = Owner::Stored)]
     pub(crate) owner: Owner,
+    /// Fetch everything, also what lies unchanged on this device
+    #[arg(long)]
+    pub(crate) no_seeds: bool,
     /// An option of FUSE (again for more)
     #[arg(long = "option", value_name = "FUSE_OPTION")]
     pub(crate) options: Vec<String>,
@@ -326,12 +333,49 @@ pub(crate) struct Check {
     pub(crate) read_data: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// What the running mounts are doing instead: what is fetched, for which program, and why it waits; every second
+    /// on a terminal, else once
+    #[arg(long)]
+    pub(crate) top: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Cache {
-    /// Where it is, how much it holds and how much it may take
+    /// Where it is, how much it holds and may take, and what is pinned
     Info,
-    /// Empty it
+    /// Empty it, but for what is pinned
     Clear,
+    /// Fetch a tree and keep it: it opens without a network, until it is unpinned
+    #[command(after_help = SNAPSHOT_HELP)]
+    Pin(Pin),
+    /// Let a pinned tree go
+    #[command(after_help = SNAPSHOT_HELP)]
+    Unpin(Unpin),
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Pin {
+    /// Snapshot, and the path of a folder or file in it
+    #[arg(value_name = "S:PATH")]
+    pub(crate) what: String,
+    /// Disk that the cache may take from now on
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<String>,
+    /// Choose among this device's snapshots
+    #[arg(long, value_name = "D")]
+    pub(crate) device: Option<String>,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Unpin {
+    /// Snapshot, and the path as it was pinned
+    #[arg(value_name = "S:PATH")]
+    pub(crate) what: String,
+    /// Choose among this device's snapshots
+    #[arg(long, value_name = "D")]
+    pub(crate) device: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

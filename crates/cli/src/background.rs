@@ -10,6 +10,7 @@ use crate::keychain::{self, Device};
 use crate::place::Place;
 use crate::secret;
 use crate::wire::Wire;
+use backupengine_model::Timestamp;
 use backupengine_store::{FolderStore, LedgerReader};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
-/// What the new process says when the tree answers.
+/// What the new process says when the tree answers; behind it, where the server is not reached, when the vault was last
+/// seen, in seconds since 1970.
 const READY: &str = "ready";
 
 /// What it says otherwise.
@@ -29,11 +31,11 @@ struct Report {
     hints: Vec<String>,
 }
 
-/// Starts it and waits for its word.
+/// Starts it and waits for its word: when the vault was last seen, where its server is not reached.
 ///
 /// # Errors
 /// What the new process says; when it cannot be started.
-pub(crate) fn start(wire: &Wire, args: &Mount, mountpoint: &Path) -> Result<(), Failure> {
+pub(crate) fn start(wire: &Wire, args: &Mount, mountpoint: &Path) -> Result<Option<Timestamp>, Failure> {
     let passphrase = passphrase(wire)?;
     let log = log_file(wire)?;
     let program = std::env::current_exe().map_err(|e| Failure::io("find", Path::new("this program"), e))?;
@@ -65,8 +67,12 @@ pub(crate) fn start(wire: &Wire, args: &Mount, mountpoint: &Path) -> Result<(), 
         let read = BufReader::new(pipe).read_line(&mut line);
         read.map_err(|e| Failure::io("read", Path::new("the pipe from the mount"), e))?;
     }
-    if line.trim_end() == READY {
-        return Ok(());
+    if let Some(seen) = line.trim_end().strip_prefix(READY) {
+        let seen = seen.trim().parse().ok().map(|secs| Timestamp { secs, nanos: 0 });
+        if let Some(seen) = seen {
+            crate::output::tell(crate::wire::away_text(seen));
+        }
+        return Ok(seen);
     }
     if let Ok(report) = serde_json::from_str::<Report>(&line) {
         drop(child.wait());
@@ -81,13 +87,14 @@ pub(crate) fn start(wire: &Wire, args: &Mount, mountpoint: &Path) -> Result<(), 
 ///
 /// # Errors
 /// When nobody listens any more.
-pub(crate) fn tell_ready() -> Result<(), Failure> {
+pub(crate) fn tell_ready(seen: Option<Timestamp>) -> Result<(), Failure> {
     // A session of its own: closing the terminal does not end it.
     #[cfg(unix)]
     if let Err(error) = rustix::process::setsid() {
         tracing::debug!(%error, "still in the session of the terminal");
     }
-    crate::output::line(READY)?;
+    let seen = seen.map_or_else(String::new, |seen| format!(" {}", seen.secs));
+    crate::output::line(format!("{READY}{seen}"))?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     let null = null.map_err(|e| Failure::io("open", Path::new("/dev/null"), e))?;
     let done = rustix::stdio::dup2_stdin(&null).and_then(|()| rustix::stdio::dup2_stdout(&null));
@@ -169,12 +176,16 @@ fn arguments(
         flag("--snapshot", what.into());
     }
     flag("--memory", args.memory.clone().into());
+    if let Some(size) = &args.cache_size {
+        flag("--cache-size", size.into());
+    }
     flag("--owner", if args.owner == Owner::Me { "me" } else { "stored" }.into());
     for option in &args.options {
         flag("--option", option.into());
     }
     let mut switch = |on: bool, name: &str| out.extend(on.then(|| OsString::from(name)));
     switch(args.allow_other, "--allow-other");
+    switch(args.no_seeds, "--no-seeds");
     switch(global.accept_rollback, "--accept-rollback");
     switch(global.quiet, "--quiet");
     for _ in 0..global.verbose {

@@ -5,6 +5,8 @@
 //! vault's snapshots before the floor was checked.
 //! **Where it is tested.** `tests/cli`.
 
+mod away;
+
 use crate::account::{self, Account, Online};
 use crate::args::Global;
 use crate::config::{Config, Places};
@@ -14,8 +16,9 @@ use crate::output::tell;
 use crate::place::Place;
 use crate::{cache, floor, secret};
 use backupengine_model::{DeviceId, RootHash, SessionNo, VaultId};
+use backupengine_push::LiveSeeds;
 use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
-use backupengine_store::{FolderStore, Readable, Writable};
+use backupengine_store::{BlockCache, DiskCache, FolderStore, Readable, Writable};
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::{Floor, Locked, Unlocked, Vault, VaultConfig, VaultError};
 use std::future::Future;
@@ -27,10 +30,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+pub(crate) use away::{Away, away_text};
+
 /// Bytes for opened pages and frames where no flag says otherwise.
 pub(crate) const MEMORY: u64 = 96 << 20;
 
 /// What every command is given.
+#[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) global: Global,
     pub(crate) places: Places,
@@ -47,10 +53,38 @@ pub(crate) struct Opened {
     pub(crate) place: Place,
     /// The account it belongs to, where it does.
     pub(crate) online: Option<(Online, PresignedStore)>,
+    /// Where its server is not reached.
+    pub(crate) away: Option<Away>,
     /// This device, where it is one of the vault's.
     pub(crate) device: Option<Device>,
     /// Only after unlocking with the recovery code.
     root_key: Option<RootKey>,
+}
+
+/// In which way a vault is opened.
+pub(crate) struct How {
+    /// Bytes for opened pages and frames.
+    pub(crate) memory: u64,
+    /// Bytes the disk cache may take from now on, where that was said.
+    pub(crate) cache_size: Option<u64>,
+    /// What is kept on this device's disk, of an account's vault.
+    pub(crate) blocks: Blocks,
+}
+
+/// What is kept on this device's disk.
+pub(crate) enum Blocks {
+    /// What there is room for, put behind the readers' back.
+    Behind,
+    /// Everything, and what was asked for is noted: for what is pinned.
+    Kept(Arc<DiskCache>),
+    /// Nothing.
+    None,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { memory: MEMORY, cache_size: None, blocks: Blocks::Behind }
+    }
 }
 
 /// The store of a vault that is still locked.
@@ -188,6 +222,14 @@ impl Wire {
     /// # Errors
     /// No vault, no or a wrong secret, a vault that shows another past; a server that is not reached or refuses.
     pub(crate) fn open(&self, memory: u64) -> Result<Opened, Failure> {
+        self.open_how(&How { memory, ..How::default() })
+    }
+
+    /// The same, in another way than most.
+    ///
+    /// # Errors
+    /// See [`Wire::open`]; a size of the cache that cannot be set.
+    pub(crate) fn open_how(&self, how: &How) -> Result<Opened, Failure> {
         let place = self.place(None)?;
         let Found { store, online } = self.find(&place)?;
         let readable: Arc<dyn Readable> = store.clone();
@@ -197,13 +239,24 @@ impl Wire {
             None => Device::load(&keychain::path(&self.places.state, vault))?,
             Some((online, _)) => online.account.device()?.filter(|d| d.certificate.vault == vault),
         };
-        let unlocked = self.unlock(locked, &readable, device.as_ref(), online.is_some(), memory)?;
+        let config = self.config_of(how, online.as_ref().map(|_| vault))?;
+        let unlocked = self.unlock(locked, &readable, device.as_ref(), online.is_some(), config)?;
         if let (Some((online, store)), Some(old)) = (&online, &device) {
             device = account::renewed(online, store, unlocked.vault.keyring(), old)?.or(device);
         }
-        let opened =
-            Opened { vault: unlocked.vault, store, place, online, device, root_key: unlocked.root_key };
-        self.hold_against_floor(&opened.vault)?;
+        let opened = Opened {
+            vault: unlocked.vault,
+            store,
+            place,
+            online,
+            away: None,
+            device,
+            root_key: unlocked.root_key,
+        };
+        self.hold_against_floor(&opened.vault, false)?;
+        if let Some((_, store)) = &opened.online {
+            self.remember(&opened.vault, store);
+        }
         tracing::info!(
             place = ?opened.place,
             vault = %opened.vault.keyring().vault(),
@@ -213,17 +266,26 @@ impl Wire {
         Ok(opened)
     }
 
+    /// `cached` is the vault of an account.
+    fn config_of(&self, how: &How, cached: Option<VaultId>) -> Result<VaultConfig, Failure> {
+        let blocks = match (cached, &how.blocks) {
+            (Some(vault), Blocks::Behind) => cache::for_reading(&self.places.cache, vault, how.cache_size)?,
+            (Some(_), Blocks::Kept(cache)) => Some(cache.clone() as Arc<dyn BlockCache>),
+            _ => None,
+        };
+        let note_touched = matches!(how.blocks, Blocks::Kept(_));
+        let read_ahead_threads = read_ahead_threads();
+        Ok(VaultConfig { memory: how.memory, read_ahead_threads, blocks, note_touched })
+    }
+
     fn unlock(
         &self,
         locked: Locked,
         store: &Arc<dyn Readable>,
         device: Option<&Device>,
         with_account: bool,
-        memory: u64,
+        config: VaultConfig,
     ) -> Result<Unlocked, Failure> {
-        let blocks =
-            if with_account { cache::for_reading(&self.places.cache, locked.vault(), None) } else { None };
-        let config = VaultConfig { memory, read_ahead_threads: read_ahead_threads(), blocks };
         if let Some(mut text) = secret::given_passphrase(&self.global)? {
             tracing::debug!("unlocking with the passphrase that was given");
             let passphrase = Passphrase::new(std::mem::take(&mut text));
@@ -257,11 +319,11 @@ impl Wire {
     }
 
     /// Refuses a vault that shows an older or another past than this device has seen; remembers what it shows.
-    fn hold_against_floor(&self, vault: &Vault) -> Result<(), Failure> {
+    fn hold_against_floor(&self, vault: &Vault, away: bool) -> Result<(), Failure> {
         let path = floor::path(&self.places.state, vault.keyring().vault());
         let accept = self.global.accept_rollback;
         let seen = if accept { Floor::default() } else { floor::load(&path)? };
-        let shown = vault.check_floor(&seen)?;
+        let shown = if away { vault.check_floor_away(&seen)? } else { vault.check_floor(&seen)? };
         if shown == seen && !accept {
             return Ok(());
         }
@@ -347,6 +409,21 @@ impl Wire {
         unlocked
             .root_key
             .ok_or_else(|| Failure::new(Kind::Failed, "the recovery envelope holds no root key".to_owned()))
+    }
+
+    /// Where pushes of this device keep what they know of a vault; all of it may be deleted at any time.
+    pub(crate) fn push_state(&self, vault: VaultId) -> PathBuf {
+        self.places.cache.join(vault.to_string()).join("push")
+    }
+
+    /// Has a reader take from live files what they still hold of the vault's snapshots, where the store is farther away
+    /// than they are. `memory` bytes may be taken for knowing what that is.
+    pub(crate) fn seed(&self, opened: &Opened, memory: u64) {
+        if opened.online.is_some() {
+            let keyring = opened.vault.keyring();
+            let seeds = LiveSeeds::open(&self.push_state(keyring.vault()), keyring, memory);
+            opened.vault.seed_from(Arc::new(seeds));
+        }
     }
 
     /// The name of this device: said, configured, or the host's.

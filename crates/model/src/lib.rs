@@ -28,5 +28,5 @@ pub use name::{Class, NAME_MAX, NameError, NodeKey, TreePath, check_name};
 pub use node::{
     Attributes, DataSpan, Kind, Node, NodeFlags, SpanKind, Timestamp, Totals, XattrName, allocated_blocks,
 };
-pub use ports::{ContentReader, DirPage, DirSlot, ReadError, ReadFailure, TreeReader};
+pub use ports::{ContentReader, DirPage, DirSlot, Nearness, ReadError, ReadFailure, TreeReader};
 pub use snapshot::{SelectError, SnapshotInfo, SnapshotSelector, select};

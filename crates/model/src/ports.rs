@@ -64,6 +64,19 @@ pub struct DirPage {
     pub end: bool,
 }
 
+/// How near the content of a file is, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nearness {
+    /// Sealed bytes its content takes where it is stored; what a file shares with others counts in each. 0 where it
+    /// lies within the tree.
+    pub stored: u64,
+    /// Of these, bytes that are on this device. At most `stored`.
+    pub near: u64,
+    /// Bytes that have to be fetched before it can be read whole; what is fetched ahead of other reads not counted.
+    /// 0 only where all of it is near.
+    pub to_fetch: u64,
+}
+
 /// Names and attributes.
 pub trait TreeReader: Send + Sync {
     /// All snapshots that can be shown now, oldest first. Cheap enough to be asked every second: an
@@ -150,6 +163,16 @@ pub trait ContentReader: Send + Sync {
         let _ = ids;
     }
 
+    /// How near the content of a file is; `None` where that is not known. Fetches no content; may fetch what says
+    /// where the content is.
+    ///
+    /// # Errors
+    /// `WrongKind` where `id` is no file.
+    fn nearness(&self, id: NodeId) -> Result<Option<Nearness>, ReadError> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// Tells that these files are going to be read whole, in this order. A hint; may do nothing.
     fn will_read(&self, ids: &[NodeId]) {
         let _ = ids;
@@ -209,6 +232,10 @@ impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
 
     fn will_need(&self, ids: &[NodeId]) {
         (**self).will_need(ids);
+    }
+
+    fn nearness(&self, id: NodeId) -> Result<Option<Nearness>, ReadError> {
+        (**self).nearness(id)
     }
 
     fn will_read(&self, ids: &[NodeId]) {

@@ -9,7 +9,7 @@
 //! **Where it is tested.** In the tests of whole pushes.
 use crate::budget::POLL;
 use crate::bundle::Bundle;
-use crate::dedup::{Content as Stored, Dedup, DedupKey, Place};
+use crate::dedup::{Content as Stored, Dedup, DedupKey, Place, short_key};
 use crate::error::PushError;
 use crate::extents::Extents;
 use crate::flow::{
@@ -56,6 +56,7 @@ struct Compressing {
     ready: Ticket<PlainFrame>,
     slot: FrameSlot,
     contents: Vec<FooterContent>,
+    short: Vec<(ContentId, u32)>,
 }
 
 impl<'a> Assembler<'a> {
@@ -272,7 +273,8 @@ impl<'a> Assembler<'a> {
     /// Where a piece is, putting it into the open bundle if it is new.
     fn piece(&mut self, piece: &PieceOut) -> Result<Piece, PushError> {
         let count = &self.shared.progress.count;
-        if let Some(id) = piece.id {
+        let id = piece.id;
+        if piece.named {
             if let Some((slot, inner)) = self.unplaced.get(&id) {
                 count.chunks_reused.add(1);
                 return Ok(Piece::Waiting(Arc::clone(slot), *inner));
@@ -291,8 +293,8 @@ impl<'a> Assembler<'a> {
         if !self.bundle.has_room(piece.bytes.len()) {
             self.close_bundle()?;
         }
-        let inner = self.bundle.push(&piece.bytes, piece.id);
-        if let Some(id) = piece.id {
+        let inner = self.bundle.push(&piece.bytes, id, piece.named);
+        if piece.named {
             self.unplaced.insert(id, (Arc::clone(&self.bundle.slot), inner));
         }
         Ok(Piece::Waiting(Arc::clone(&self.bundle.slot), inner))
@@ -302,26 +304,29 @@ impl<'a> Assembler<'a> {
         if self.bundle.plain.is_empty() {
             return Ok(());
         }
-        let Bundle { plain, slot, contents } = std::mem::take(&mut self.bundle);
+        let Bundle { plain, slot, contents, short } = std::mem::take(&mut self.bundle);
         let (answer, ready) = ticket();
         self.urgent.send(Job::Bundle { plain, answer }).map_err(|_| self.lost("the readers"))?;
-        self.compressing.push_back(Compressing { ready, slot, contents });
+        self.compressing.push_back(Compressing { ready, slot, contents, short });
         Ok(())
     }
 
     /// Waits for the oldest bundle and places it.
     fn place_bundle(&mut self) -> Result<(), PushError> {
-        let Some(Compressing { ready, slot, contents }) = self.compressing.pop_front() else { return Ok(()) };
+        let Some(bundle) = self.compressing.pop_front() else { return Ok(()) };
+        let Compressing { ready, slot, contents, short } = bundle;
         let frame = ready.recv().map_err(|_| self.lost("a reader"))?;
         let placed = self.packer.place(Lane::Bundles, FrameKind::Data, vec![frame], contents.clone())?;
         let frame = placed.first();
         for content in contents {
             if let FooterContent::Piece { id, inner, .. } = content {
                 self.unplaced.remove(&id);
-                let content = Stored::Piece { stored_len: frame.stored_len, inner };
-                let place = Place { pack: frame.pack, offset: frame.offset, content };
-                self.dedup.insert(DedupKey { id, piece: true }, place);
+                self.dedup.insert(DedupKey { id, piece: true }, Place::of_piece(frame, inner));
             }
+        }
+        for (id, inner) in short {
+            let key = short_key(&self.shared.ids, id, &frame, inner);
+            self.dedup.insert(key, Place::of_piece(frame, inner));
         }
         slot.set(frame).map_err(|_| PushError::Broken("a bundle was placed twice"))
     }

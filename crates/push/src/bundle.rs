@@ -20,6 +20,8 @@ pub(crate) struct Bundle {
     pub(crate) slot: FrameSlot,
     /// What the footer says of it.
     pub(crate) contents: Vec<FooterContent>,
+    /// What it does not say, being too short to be looked up: ids, and where they begin.
+    pub(crate) short: Vec<(ContentId, u32)>,
 }
 
 impl Bundle {
@@ -29,15 +31,17 @@ impl Bundle {
     }
 
     /// Appends a piece; says where it begins.
-    pub(crate) fn push(&mut self, bytes: &[u8], id: Option<ContentId>) -> u32 {
+    pub(crate) fn push(&mut self, bytes: &[u8], id: ContentId, named: bool) -> u32 {
         debug_assert!(self.has_room(bytes.len()));
         let inner = self.plain.len() as u32;
         if self.plain.is_empty() {
             self.plain.reserve(ROOM);
         }
         self.plain.extend_from_slice(bytes);
-        if let Some(id) = id {
+        if named {
             self.contents.push(FooterContent::Piece { id, inner, len: bytes.len() as u32 });
+        } else {
+            self.short.push((id, inner));
         }
         inner
     }
@@ -51,8 +55,9 @@ mod tests {
     fn pieces_lie_one_behind_the_other_up_to_the_limit() {
         let mut bundle = Bundle::default();
         let id = ContentId([1; 16]);
-        assert_eq!(bundle.push(b"abc", None), 0);
-        assert_eq!(bundle.push(&[7; 1000], Some(id)), 3);
+        assert_eq!(bundle.push(b"abc", ContentId([2; 16]), false), 0);
+        assert_eq!(bundle.push(&[7; 1000], id, true), 3);
+        assert_eq!(bundle.short, [(ContentId([2; 16]), 0)]);
         assert_eq!(bundle.contents, [FooterContent::Piece { id, inner: 3, len: 1000 }]);
         assert!(bundle.has_room(ROOM - 1003) && !bundle.has_room(ROOM - 1002));
     }

@@ -142,8 +142,9 @@ pub(crate) enum Body {
 
 /// Bytes for a bundle.
 pub(crate) struct PieceOut {
-    /// Missing where it is too short to look up.
-    pub(crate) id: Option<ContentId>,
+    pub(crate) id: ContentId,
+    /// Whether it is long enough to be looked up.
+    pub(crate) named: bool,
     /// Where it is already, as far as the reader could see.
     pub(crate) found: Option<Place>,
     /// Its bytes.

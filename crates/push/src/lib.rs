@@ -29,6 +29,8 @@
 //!   little filler and no chunk has to wait in memory. Below 8 MiB everything shares one pack.
 //! - Change times within 20 ms of now are waited out before a file is read, instead of being distrusted: the
 //!   next push then need not read it again, and no change within the same clock tick is missed.
+//! - Pieces below 512 bytes stand in the dedup index under a name of their content and place: not to be found by
+//!   content, which would scatter them, but for [`LiveSeeds`]. About 40 bytes each on this device, none in the vault.
 //! - A file that vanishes between listing and reading is a notice, no error.
 //! - Packs go to a store across a network four at a time, each on a thread that waits for its answer: they may be
 //!   acknowledged in any order, so a session that broke off can have gaps among its numbers, and going on with it
@@ -59,6 +61,7 @@ mod putting;
 mod reader;
 mod run;
 mod sealer;
+mod seeds;
 mod session;
 mod shared;
 mod side_file;
@@ -72,6 +75,7 @@ mod walk;
 
 pub use config::{Device, PushConfig};
 pub use error::PushError;
+pub use seeds::LiveSeeds;
 pub use stats::{Observer, PushStats};
 
 use backupengine_model::{RootHash, SessionNo, SnapshotId};

@@ -52,15 +52,23 @@ pub(crate) struct ParentStream {
 impl ParentStream {
     /// Opens one; without a parent it is empty.
     pub(crate) fn open(vault: &Vault, parent: Option<SessionNo>, class: Class, side_folder: &Path) -> Self {
-        let first = NodeKey::from_bytes(vec![class as u8]);
         let leaves = parent.and_then(|session| {
             vault
-                .leaves_from(session, &first)
+                .leaves_from(session, &first_of(class))
                 .inspect_err(|error| tracing::warn!(%session, %error, "the parent snapshot does not read"))
                 .ok()
         });
         let side = parent.and_then(|session| SideReader::open(side_folder, session, class));
         Self { class, leaves, page: None, at: 0, side, record: None }
+    }
+
+    /// Reads the first leaf of a class for what is kept of it on the way: the stream then need not wait for it.
+    pub(crate) fn warm(vault: &Vault, session: SessionNo, class: Class) {
+        let first = vault.leaves_from(session, &first_of(class)).map(|mut leaves| leaves.next().transpose());
+        if let Err(error) | Ok(Err(error)) = first {
+            // The stream that needs it says so for good.
+            tracing::debug!(%session, %error, "the parent's first leaf does not read");
+        }
     }
 
     /// The parent's node of this name, if it has one. Asked in ascending order. Leaves that are reached are
@@ -126,6 +134,11 @@ impl ParentStream {
         self.record = self.side.as_mut().and_then(SideReader::next);
         true
     }
+}
+
+/// No key of the class is smaller.
+fn first_of(class: Class) -> NodeKey {
+    NodeKey::from_bytes(vec![class as u8])
 }
 
 /// Order of keys of one class, without building them: see `NodeKey`.

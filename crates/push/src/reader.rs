@@ -67,11 +67,13 @@ pub(crate) fn chunk(shared: &Shared<'_>, sealer: &mut Sealer, bytes: &[u8], text
     ChunkOut { id, len: bytes.len() as u64, found, frames }
 }
 
-/// Hashes what is long enough to be looked up.
+/// Hashes a piece, and looks up what is long enough.
 pub(crate) fn piece(shared: &Shared<'_>, bytes: Vec<u8>, always: bool) -> PieceOut {
-    let id = (always || bytes.len() >= DEDUP_MIN).then(|| shared.ids.content_id(&bytes));
-    let found = id.and_then(|id| shared.dedup?.find(&DedupKey { id, piece: true }));
-    PieceOut { id, found, bytes }
+    let id = shared.ids.content_id(&bytes);
+    let named = always || bytes.len() >= DEDUP_MIN;
+    let dedup = shared.dedup.filter(|_| named);
+    let found = dedup.and_then(|dedup| dedup.find(&DedupKey { id, piece: true }));
+    PieceOut { id, named, found, bytes }
 }
 
 /// The notice for a file that could not be read.

@@ -6,6 +6,7 @@
 //! **What always holds.** The root is written only after every stage ended well and every pack is durable.
 //! **Where it is tested.** In the tests of whole pushes.
 use crate::assemble::Assembler;
+use crate::beside;
 use crate::budget::Budget;
 use crate::claim::Claims;
 use crate::config::{BYTES_IN_FLIGHT, Device, PushConfig, READERS_MIN};
@@ -77,6 +78,14 @@ impl Run<'_> {
         }
     }
 
+    /// Reads the parent's first pages, which the walk compares with first, while the session is being opened. Where the
+    /// store is near there is nothing to gain; what goes wrong shows when they are read for good.
+    fn warm(&self, parent: Option<&(SnapshotInfo, Arc<Root>)>) {
+        let Some((info, _)) = parent.filter(|_| self.store.grid() > 1) else { return };
+        let classes = [Class::Directory, Class::Other];
+        beside::each(classes.len(), &classes, |class| ParentStream::warm(self.vault, info.session, *class));
+    }
+
     fn shared<'s>(&'s self, dedup: Option<&'s Dedup<'s>>, session: SessionNo) -> Shared<'s> {
         let keyring = self.vault.keyring();
         Shared {
@@ -125,7 +134,10 @@ impl Run<'_> {
         let list = self.vault.list()?;
         let parent = self.parent(&list);
         let chain = Chain::now(self.vault, &list, device);
-        let session = session::begin(self.vault, self.store, device, lock.is_held(), &claims, &broken_off)?;
+        let session = thread::scope(|scope| {
+            scope.spawn(|| self.warm(parent.as_ref()));
+            session::begin(self.vault, self.store, device, lock.is_held(), &claims, &broken_off)
+        })?;
         let folder = self.config.state.join(format!("dedup-{vault}"));
         let ask = Box::new(|| self.vault.ask(self.store.sessions()));
         let dedup = Dedup::new(folder, self.vault, ask, session.number, lock.is_held(), self.stop);

@@ -1,7 +1,7 @@
-//! Content ids, the hash chain of roots, and short hashes: keyed BLAKE3.
+//! Content ids, the hash chain of roots, short hashes, and tags of what a device keeps: keyed BLAKE3.
 //!
 //! **What it may not do.** Print, or use one key for two purposes.
-//! **What always holds.** All three keys come from the dedup secret, which never rotates: ids of equal bytes
+//! **What always holds.** All four keys come from the dedup secret, which never rotates: ids of equal bytes
 //! stay equal over every epoch of a vault, and differ between vaults.
 //! **Where it is tested.** Below (frozen vectors).
 
@@ -10,18 +10,27 @@ use backupengine_model::{ContentId, RootHash};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// K_cid and its siblings for roots and short hashes.
+/// K_cid and its siblings for roots, short hashes and a device's own files.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ContentIdKey {
     content: [u8; 32],
     root: [u8; 32],
     short: [u8; 32],
+    state: [u8; 32],
 }
+
+/// Bytes of a [`ContentIdKey::state_tag`].
+pub const STATE_TAG_LEN: usize = 16;
 
 impl ContentIdKey {
     pub(crate) fn derive(dedup: &[u8; 32], vault: &[u8; 16]) -> Self {
         let key = |context| *context::derive::<32>(dedup, context, &[vault]);
-        Self { content: key(context::CONTENT_ID), root: key(context::ROOT_HASH), short: key(context::HASH64) }
+        Self {
+            content: key(context::CONTENT_ID),
+            root: key(context::ROOT_HASH),
+            short: key(context::HASH64),
+            state: key(context::STATE),
+        }
     }
 
     /// First 16 bytes of keyed BLAKE3 of `plain`.
@@ -45,6 +54,15 @@ impl ContentIdKey {
         let mut first = [0; 8];
         first.copy_from_slice(&blake3::keyed_hash(&self.short, bytes).as_bytes()[..8]);
         u64::from_le_bytes(first)
+    }
+
+    /// First 16 bytes of a hash, under its own key, of `role ‖ bytes`: by it a device knows files of its own again that
+    /// rest outside the vault. `role` tells apart what must not stand in for each other.
+    pub fn state_tag(&self, role: u8, bytes: &[u8]) -> [u8; STATE_TAG_LEN] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.state);
+        let hash = hasher.update(&[role]).update(bytes).finalize();
+        hasher.zeroize();
+        cut(&hash).0
     }
 }
 
@@ -101,6 +119,11 @@ mod tests {
         assert_ne!(ids.hash64(b"bytes"), other.hash64(b"bytes"));
         assert_ne!(ids.root_hash(b"bytes").0[..16], ids.content_id(b"bytes").0);
         assert_ne!(ids.root_hash(b"bytes").0[..8], ids.hash64(b"bytes").to_le_bytes());
+        assert_eq!(ids.state_tag(1, b"bytes"), ids.state_tag(1, b"bytes"));
+        assert_ne!(ids.state_tag(1, b"bytes"), ids.state_tag(2, b"bytes"));
+        assert_ne!(ids.state_tag(1, b"bytes"), ids.state_tag(1, b"bytez"));
+        assert_ne!(ids.state_tag(1, b"bytes"), other.state_tag(1, b"bytes"));
+        assert_ne!(ids.state_tag(b'b', b"ytes"), ids.content_id(b"bytes").0);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) const CONTENT_ID: &[u8] = b"bke1 cid";
 pub(crate) const ROOT_HASH: &[u8] = b"bke1 root hash";
 /// Key of short hashes (page cuts, side files).
 pub(crate) const HASH64: &[u8] = b"bke1 hash64";
+/// Key of what a device keeps for itself.
+pub(crate) const STATE: &[u8] = b"bke1 state";
 /// The chunker's table.
 pub(crate) const GEAR: &[u8] = b"bke1 gear";
 /// Key and commitment of an envelope, from the stretched or random secret.
@@ -84,6 +86,7 @@ mod tests {
             CONTENT_ID,
             ROOT_HASH,
             HASH64,
+            STATE,
             GEAR,
             ENVELOPE,
             CERTIFICATE_SIGNATURE,

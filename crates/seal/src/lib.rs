@@ -27,7 +27,7 @@ mod wrap;
 
 pub use backend::Backend;
 pub use certificate::{Certificate, CertificateError, DeviceKey, Role, RootKey, verify_root_signature};
-pub use content_id::{ContentHasher, ContentIdKey};
+pub use content_id::{ContentHasher, ContentIdKey, STATE_TAG_LEN};
 pub use fingerprint::{FINGERPRINT_WORDS, device_fingerprint, fingerprint, vault_fingerprint};
 pub use frame::{OpenFailed, PackKey, TAG_LEN};
 pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};

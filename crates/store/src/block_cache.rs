@@ -6,6 +6,10 @@ use std::ops::Range;
 /// Bytes of a block: block `n` of a blob begins at byte `n * BLOCK_LEN`; the last one may be shorter.
 pub const BLOCK_LEN: usize = 64 << 10;
 
+/// Under this number, beyond any block, a reader keeps the end of a blob, and before it what says where that lies. Not
+/// the last number there is: a range that begins with it has an end.
+pub const END_BLOCK: u32 = (1 << 31) - 2;
+
 /// Sealed blocks nearer than the store. Nothing here fails: what cannot be given is a miss, what cannot be kept is
 /// not kept.
 pub trait BlockCache: Send + Sync {

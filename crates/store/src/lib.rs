@@ -38,15 +38,17 @@ mod disk_cache;
 mod error;
 mod folder;
 mod key;
+mod last_seen;
 mod memory;
 mod port;
 mod spool;
 
-pub use block_cache::{BLOCK_LEN, BlockCache};
+pub use block_cache::{BLOCK_LEN, BlockCache, END_BLOCK};
 pub use disk_cache::{CacheInfo, DiskCache, DiskCacheConfig, Pinned, WriteBehind};
 pub use error::{ErrorKind, StoreError};
 pub use folder::FolderStore;
 pub use key::{BlobKey, BlobKind, EnvelopeId};
+pub use last_seen::LastSeen;
 pub use memory::MemoryStore;
 pub use port::{
     BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range, Readable, SnapshotList,

@@ -34,6 +34,8 @@ pub enum When {
     Call(u64),
     /// At the call of this number and ever after: the process that made them died here.
     From(u64),
+    /// At the put of this number (puts are numbered from 1 apart from the calls), and at every call after it.
+    FromPut(u64),
     /// Whenever this blob is asked for or put.
     Blob(BlobKey),
 }
@@ -48,6 +50,7 @@ pub struct Faulty {
 #[derive(Default)]
 struct Script {
     calls: AtomicU64,
+    puts: AtomicU64,
     rules: Mutex<Vec<(When, Fault)>>,
 }
 
@@ -59,6 +62,7 @@ impl Script {
         let hit = rules.iter().find(|(when, _)| match when {
             When::Call(at) => number == *at,
             When::From(at) => number >= *at,
+            When::FromPut(at) => self.puts.load(Ordering::SeqCst) >= *at,
             When::Blob(wanted) => key == Some(*wanted),
         });
         hit.map(|(_, fault)| *fault)
@@ -171,6 +175,7 @@ impl BlobWriter for Faulty {
     }
 
     fn put(&self, key: BlobKey, spool: Spool) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.script.puts.fetch_add(1, Ordering::SeqCst);
         self.through(Some(key), |inner| inner.put(key, spool))
     }
 }

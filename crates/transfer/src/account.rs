@@ -6,6 +6,7 @@
 use crate::backoff::pause;
 use crate::clock::Clock;
 use crate::http::{Base, Failed, client, send};
+use crate::reach::Reach;
 use crate::runtime::wait;
 use crate::tokens::TokenSource;
 use crate::{Identity, Keeper, Signer, TransferError};
@@ -52,6 +53,7 @@ struct Inner {
     calls: Mutex<VecDeque<&'static str>>,
     /// Whether the server was ever heard.
     heard: AtomicBool,
+    reach: Reach,
 }
 
 impl std::fmt::Debug for Account {
@@ -85,6 +87,7 @@ impl Account {
             tokens,
             calls,
             heard: AtomicBool::new(false),
+            reach: Reach::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -139,6 +142,11 @@ impl Account {
         wait(async move { own.inner.tokens.access(None).await })
     }
 
+    /// When it first did not answer, where it has not answered since.
+    pub fn away_since(&self) -> Option<Instant> {
+        self.inner.reach.away_since()
+    }
+
     /// The last thousand calls of operations, by name, tries included: tests count round trips.
     pub fn calls(&self) -> Vec<&'static str> {
         self.inner.calls.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
@@ -159,11 +167,13 @@ impl Inner {
             let left = self.timeout.saturating_sub(begun.elapsed());
             let failed = match self.once(op, body, &access, left).await {
                 Ok(answer) => {
+                    self.reach.learn(true);
                     self.heard.store(true, Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Err(failed) => failed,
             };
+            self.reach.learn(!failed.may_pass());
             let code = match &failed {
                 Failed::Refused(refusal, _) => refusal.known(),
                 _ => None,

@@ -22,6 +22,7 @@ mod http;
 mod identity;
 mod keeper;
 mod presigned;
+mod reach;
 mod runtime;
 #[cfg(test)]
 mod tests;

@@ -88,6 +88,11 @@ impl Frames {
         Ok(())
     }
 
+    /// Keeps a frame that did not come from the store.
+    pub(crate) fn put(&self, at: &FrameRef, bytes: &Bytes) {
+        self.cache.insert(*at, bytes.clone());
+    }
+
     pub(crate) fn holds(&self, at: &FrameRef) -> bool {
         self.cache.contains_key(at)
     }

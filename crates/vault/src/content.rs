@@ -1,11 +1,12 @@
 //! The bytes of a file: inline, in a bundle, or in runs of extents, with holes.
 //!
-//! **What it may not do.** Fetch: frames and pages come from their caches. **What always holds.** A byte is
-//! given only where a frame of exactly the promised length holds it; runs shorter than the file are damage,
-//! never zeros. **Where it is tested.** In the reader's tests.
+//! **What it may not do.** Fetch: frames and pages come from their caches, or frames from a seed.
+//! **What always holds.** A byte is given only where a frame of exactly the promised length holds it; runs shorter
+//! than the file are damage, never zeros. **Where it is tested.** In the reader's tests.
 
 use crate::VaultError;
 use crate::cache::{Extents, Frames, Pages, running_sums};
+use crate::seeds::Seed;
 use backupengine_format::page::{Content, Extent, ExtentPageRef, ExtentRows, LeafEntry};
 use backupengine_model::{DataSpan, FrameRef, Kind, SpanKind};
 use bytes::Bytes;
@@ -50,6 +51,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) starts: Option<Starts>,
     pub(crate) pages: &'a Pages,
     pub(crate) frames: &'a Frames,
+    /// A live file that may hold the same.
+    pub(crate) seed: Option<Seed<'a>>,
 }
 
 /// A piece of a frame: a small file, an attribute's value.
@@ -90,7 +93,10 @@ impl Reading<'_> {
                 Ok(())
             }
             Content::Bundle { frame, inner } => {
-                let bytes = piece(self.frames, frame, *inner, size)?;
+                let bytes = match self.seed_beside(frame).and_then(|seed| seed.piece(frame, *inner, size)) {
+                    Some(bytes) => bytes,
+                    None => piece(self.frames, frame, *inner, size)?,
+                };
                 let from = offset as usize;
                 out.copy_from_slice(&bytes[from..from + out.len()]);
                 Ok(())
@@ -108,7 +114,11 @@ impl Reading<'_> {
             match &run.frame {
                 None => target.fill(0),
                 Some(frame) => {
-                    let bytes = self.frames.get(frame, usize::try_from(run.len).ok())?;
+                    let seeded = self.seed_beside(frame);
+                    let bytes = match seeded.and_then(|seed| seed.frame(self, &run, self.frames)) {
+                        Some(bytes) => bytes,
+                        None => self.frames.get(frame, usize::try_from(run.len).ok())?,
+                    };
                     target.copy_from_slice(&bytes[skip..skip + take]);
                 }
             }
@@ -116,6 +126,16 @@ impl Reading<'_> {
             Ok(if done == out.len() { Next::Enough } else { Next::More })
         })?;
         if done == out.len() { Ok(()) } else { Err(self.too_short(offset + done as u64)) }
+    }
+
+    /// Whether a live file will most likely do, so that nothing need be fetched ahead.
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seed.as_ref().is_some_and(Seed::will_do)
+    }
+
+    /// The seed, where the frame is not in memory already.
+    fn seed_beside(&self, frame: &FrameRef) -> Option<&Seed<'_>> {
+        self.seed.as_ref().filter(|_| !self.frames.holds(frame))
     }
 
     fn too_short(&self, at: u64) -> VaultError {

@@ -4,24 +4,27 @@
 //! together stay within [`VaultConfig::memory`]. **Where it is tested.** In the reader's tests.
 
 use crate::cache::{Frames, Pages, Weighed, weighed};
+use crate::codec;
 use crate::content::{LONG, Next, Reading, Starts, starts_of};
 use crate::error::VaultError;
 use crate::fetch::ahead::ReadAhead;
 use crate::fetch::plan::{Cursors, FETCHED, OPENED};
-use crate::fetch::{Fetcher, Place, blob_of};
+use crate::fetch::{Activity, Fetcher, Place, blob_of};
 use crate::floor::Pins;
 use crate::forward::Relocations;
 use crate::open::Opener;
+use crate::seeds::{Seedbed, Seeds};
 use crate::snapshots::Snapshots;
 use crate::tree::{Found, Runs, Tree};
 use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
-use backupengine_model::{FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo};
+use backupengine_model::{FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo, TreePath};
 use backupengine_seal::Keyring;
-use backupengine_store::{BlobKey, BlockCache, BoxFuture, Readable, StoreError};
+use backupengine_store::{BlobKey, BlockCache, BoxFuture, END_BLOCK, Readable, SnapshotList, StoreError};
 use bytes::Bytes;
 use quick_cache::Weighter;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Budgets.
 #[derive(Clone)]
@@ -32,20 +35,22 @@ pub struct VaultConfig {
     pub read_ahead_threads: usize,
     /// Sealed blocks on this device's disk, for stores across a network.
     pub blocks: Option<Arc<dyn BlockCache>>,
+    /// Whether [`Vault::touched`] is to be told, for what is to be kept on this device.
+    pub note_touched: bool,
 }
 
 impl Default for VaultConfig {
     fn default() -> Self {
-        Self { memory: 96 << 20, read_ahead_threads: 2, blocks: None }
+        Self { memory: 96 << 20, read_ahead_threads: 2, blocks: None, note_touched: false }
     }
 }
 
 impl std::fmt::Debug for VaultConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { memory, read_ahead_threads, blocks } = self;
+        let Self { memory, read_ahead_threads, blocks, note_touched } = self;
         let mut shown = f.debug_struct("VaultConfig");
         shown.field("memory", memory).field("read_ahead_threads", read_ahead_threads);
-        shown.field("blocks", &blocks.is_some()).finish()
+        shown.field("blocks", &blocks.is_some()).field("note_touched", note_touched).finish()
     }
 }
 
@@ -75,6 +80,7 @@ pub(crate) struct Core {
     cursors: Mutex<Cursors>,
     fetched: Mutex<Cursors>,
     ahead: ReadAhead,
+    seeds: OnceLock<Seedbed>,
 }
 
 #[derive(Clone)]
@@ -115,7 +121,8 @@ impl Vault {
         // places in lists 1.
         let part = (config.memory / 16).max(64 << 10);
         let sealed = if fetcher.is_far() { 2 } else { 0 };
-        fetcher.keep(sealed * part, config.blocks.clone(), config.read_ahead_threads > 0);
+        let plans = config.read_ahead_threads > 0;
+        fetcher.keep(sealed * part, config.blocks.clone(), plans, config.note_touched);
         let fetched = fetcher.stay();
         let opener = Arc::new(Opener::new(fetcher, keyring, moved));
         let frames = Arc::new(Frames::new(Arc::clone(&opener), (8 - sealed) * part));
@@ -132,6 +139,7 @@ impl Vault {
             ahead: ReadAhead::new(Arc::clone(&frames), config.read_ahead_threads, 2 * part),
             frames,
             opener,
+            seeds: OnceLock::new(),
         };
         Self { core: Arc::new(core) }
     }
@@ -139,6 +147,14 @@ impl Vault {
     /// The keys.
     pub fn keyring(&self) -> &Keyring {
         self.core.opener.keyring()
+    }
+
+    /// Takes files' bytes from live files of this device from now on, where their content ids say that they are the
+    /// same. For stores that are farther away than this device's disk. The first seeds that are given stay.
+    pub fn seed_from(&self, seeds: Arc<dyn Seeds>) {
+        let counters = Arc::clone(self.core.opener.fetcher().counters());
+        // Given twice: the first stands.
+        drop(self.core.seeds.set(Seedbed::new(seeds, self.keyring().content_ids(), counters)));
     }
 
     /// The store it reads.
@@ -160,6 +176,27 @@ impl Vault {
         self.core.opener.fetcher().counters().read()
     }
 
+    /// Who waits for the store now, and what is on its way.
+    pub fn activity(&self) -> Activity {
+        self.core.opener.fetcher().activity()
+    }
+
+    /// The path of a node, for a person. Asks as any question about it does: whoever reads the node has what says it.
+    ///
+    /// # Errors
+    /// As of [`TreeReader::node`](backupengine_model::TreeReader::node).
+    pub fn path(&self, id: NodeId) -> Result<TreePath, VaultError> {
+        let tree = self.core.tree(id.session)?;
+        self.core.path(&tree, id)
+    }
+
+    /// Blocks of blobs that were asked for so far, wherever they came from; what was only fetched ahead is not among
+    /// them. Under [`END_BLOCK`](backupengine_store::END_BLOCK) stand the ends of blobs. Empty without
+    /// [`VaultConfig::note_touched`], and for a store that is near.
+    pub fn touched(&self) -> Vec<(BlobKey, u32)> {
+        self.core.opener.fetcher().touched()
+    }
+
     /// All snapshots, oldest first: from memory while the ledger's version stands, else one call. Where the
     /// ledger does not read, the list is rebuilt from the roots.
     ///
@@ -167,6 +204,40 @@ impl Vault {
     /// [`VaultError::Store`].
     pub fn list(&self) -> Result<Arc<Vec<SnapshotInfo>>, VaultError> {
         Ok(self.core.snapshots.list()?.infos)
+    }
+
+    /// The list as the ledger has it, with its version: what may be remembered of it. Asks as [`Vault::list`] does.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn listed(&self) -> Result<SnapshotList, VaultError> {
+        let listed = self.core.snapshots.list()?;
+        Ok(SnapshotList { version: listed.version, snapshots: listed.records.to_vec() })
+    }
+
+    /// Blocks that reading a file whole needs, with the ends of the packs they lie in, in order and once each; none
+    /// where the store is near. Fetches as [`ContentReader::nearness`](backupengine_model::ContentReader::nearness)
+    /// does.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongKind`] where it is no file.
+    pub fn blocks_of(&self, id: NodeId) -> Result<BTreeSet<(BlobKey, u32)>, VaultError> {
+        let places = self.core.places(id)?;
+        let mut blocks = BTreeSet::new();
+        for (blob, range, _) in &places.ranges {
+            blocks.extend(self.core.opener.fetcher().blocks_of(*blob, range).map(|block| (*blob, block)));
+            blocks.insert((*blob, END_BLOCK));
+        }
+        Ok(if self.core.opener.fetcher().is_far() { blocks } else { BTreeSet::new() })
+    }
+
+    /// Brings a block into the disk cache, or the end of a blob under [`END_BLOCK`], from wherever it is; whether it is
+    /// there now. Nothing is opened: what does not authenticate is found when it is read.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn bring(&self, blob: BlobKey, block: u32) -> Result<bool, VaultError> {
+        self.core.opener.fetcher().bring(blob, block)
     }
 
     /// Fetches (once) and verifies a root: seal, signature, certificate chain, role.
@@ -244,7 +315,8 @@ impl Core {
     pub(crate) fn reading<'a>(&'a self, id: NodeId, found: &'a Found) -> Reading<'a> {
         let entry = found.entry();
         let starts = if is_long(entry) { self.starts(id, &entry.content) } else { None };
-        Reading { entry, starts, pages: &self.pages, frames: &self.frames }
+        let seed = self.seeds.get().and_then(|bed| bed.seed(id, || found.path(), &entry.attributes));
+        Reading { entry, starts, pages: &self.pages, frames: &self.frames, seed }
     }
 
     fn starts(&self, id: NodeId, content: &Content) -> Option<Starts> {
@@ -254,7 +326,7 @@ impl Core {
 
     /// Notes a read; fetches and opens ahead what is likely to follow.
     pub(crate) fn note_read(&self, id: NodeId, reading: &Reading<'_>, offset: u64, len: u64) {
-        if !self.ahead.is_on() || !has_runs(reading.entry) {
+        if !self.ahead.is_on() || !has_runs(reading.entry) || reading.is_seeded() {
             return;
         }
         let size = reading.entry.attributes.size;
@@ -350,6 +422,9 @@ impl Core {
             let tree = self.tree(id.session)?;
             let found = tree.found(&self.pages, id)?;
             let entry = found.entry();
+            if self.reading(id, &found).is_seeded() {
+                continue;
+            }
             let queued = match &entry.content {
                 Content::Bundle { frame, .. } => {
                     bundle_before.replace(*frame) == Some(*frame) || self.ahead.push(*frame, None)
@@ -371,8 +446,11 @@ fn locked(cursors: &Mutex<Cursors>) -> MutexGuard<'_, Cursors> {
     cursors.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Adds a frame to ranges.
+/// Adds a frame to ranges; not one longer than frames are, which whoever reads it will refuse.
 fn push_range(ranges: &mut Vec<Place>, frame: &FrameRef) {
+    if frame.stored_len as usize > codec::plain_max(FrameKind::Data) + codec::SEALED_SLACK {
+        return;
+    }
     let blob = blob_of(frame.pack.session, frame.pack.number);
     let from = u64::from(frame.offset);
     let to = from + u64::from(frame.stored_len);
@@ -398,5 +476,23 @@ fn is_long(entry: &LeafEntry) -> bool {
         Content::Extents(rows) => rows.len() >= LONG,
         Content::Pages(rows) => rows.len() >= LONG,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backupengine_model::PackRef;
+
+    #[test]
+    fn a_frame_longer_than_frames_are_is_not_fetched_ahead() {
+        let pack = PackRef { session: SessionNo(1), number: 0, salt: [0; 8], epoch: 1 };
+        let most = (codec::plain_max(FrameKind::Data) + codec::SEALED_SLACK) as u32;
+        let mut ranges = Vec::new();
+        for (offset, stored_len) in [(0, u32::MAX), (7, most + 1), (u32::MAX, 5), (100, most)] {
+            push_range(&mut ranges, &FrameRef { pack, offset, stored_len });
+        }
+        let (blob, far) = (BlobKey::Pack(SessionNo(1), 0), u64::from(u32::MAX));
+        assert_eq!(ranges, [(blob, far..far + 5), (blob, 100..100 + u64::from(most))]);
     }
 }

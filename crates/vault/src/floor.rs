@@ -8,7 +8,7 @@
 
 use crate::{Root, Vault, VaultError};
 use backupengine_model::ledger::SnapshotRecord;
-use backupengine_model::{DeviceId, RootHash, SessionNo};
+use backupengine_model::{DeviceId, ReadFailure, RootHash, SessionNo};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -114,6 +114,19 @@ impl Vault {
     /// [`VaultError::RolledBack`], [`VaultError::Forked`], and whatever keeps a newest root from being
     /// believed.
     pub fn check_floor(&self, floor: &Floor) -> Result<Floor, VaultError> {
+        self.hold_against(floor, false)
+    }
+
+    /// The same for a vault whose store is not reached: the newest root of all, which is looked at even where it has not
+    /// moved, may be away. It was checked when it was first seen, and stays pinned.
+    ///
+    /// # Errors
+    /// See [`Vault::check_floor`].
+    pub fn check_floor_away(&self, floor: &Floor) -> Result<Floor, VaultError> {
+        self.hold_against(floor, true)
+    }
+
+    fn hold_against(&self, floor: &Floor, away: bool) -> Result<Floor, VaultError> {
         let listed = self.core.snapshots.list()?;
         let mut newest: BTreeMap<DeviceId, &SnapshotRecord> = BTreeMap::new();
         // Of an unreadable root in a rebuilt ledger nobody knows whose it is: it stands for no device.
@@ -144,7 +157,10 @@ impl Vault {
             if !moved && latest != Some(record.session) {
                 continue;
             }
-            let root = self.root(record.session)?;
+            let root = match self.root(record.session) {
+                Err(error) if away && !moved && error.failure() == ReadFailure::TimedOut => continue,
+                root => root?,
+            };
             chains_to(&root, device, raised.get(&device))?;
             knows_no_more(&root, &newest)?;
             raised.insert(device, (record.session, root.hash));

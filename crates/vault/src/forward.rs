@@ -50,6 +50,15 @@ pub(crate) fn load(
     session: SessionNo,
     number: u32,
 ) -> Result<Arc<Relocation>, VaultError> {
+    fetcher.load_end(blob_of(session, number), || load_once(fetcher, keyring, session, number))
+}
+
+fn load_once(
+    fetcher: &Fetcher,
+    keyring: &Keyring,
+    session: SessionNo,
+    number: u32,
+) -> Result<Arc<Relocation>, VaultError> {
     let blob = blob_of(session, number);
     let end = fetcher.suffix(blob, HEAD_GUESS)?;
     let (trailer, key) = checked_key(keyring, blob, &end)?;

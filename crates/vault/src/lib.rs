@@ -34,6 +34,8 @@
 //! - A ledger that was rebuilt from the blobs knows neither device nor time nor label: such a record is filled in from its
 //!   root, which costs one call a snapshot, once. Only the id is held against it.
 //! - Equal envelopes are tried once; at most eight of a kind, so a store cannot multiply the passphrase hash.
+//! - Seeds are a port of this crate, not of `model`: places and content ids are the format's words, which no reader above
+//!   has. What was moved by compaction keeps the place that pages name, and so its seeds.
 //! - Where moved packs went is asked of [`Relocations`] and only when a pack is missing; the ledger fills it when
 //!   there is a compaction.
 #![forbid(unsafe_code)]
@@ -48,9 +50,11 @@ mod fetch;
 mod floor;
 mod forward;
 mod leaves;
+mod near;
 mod open;
 mod ports;
 mod root;
+mod seeds;
 mod snapshots;
 mod stats;
 mod tree;
@@ -63,9 +67,11 @@ mod tests;
 
 pub use core::{Vault, VaultConfig};
 pub use error::VaultError;
+pub use fetch::{Activity, Wait, WaitsFor};
 pub use floor::{Floor, FloorMalformed};
 pub use forward::Relocations;
 pub use leaves::{LeafAt, Leaves};
 pub use root::Root;
+pub use seeds::{SEED_FRAMES, SeedPlace, Seeds};
 pub use stats::VaultStats;
 pub use unlock::{Locked, Unlocked};

@@ -59,6 +59,11 @@ impl Opener {
         &self.fetcher
     }
 
+    /// Whether the key of a pack is ready, so that its trailer is not asked for.
+    pub(crate) fn has_key(&self, pack: &PackRef) -> bool {
+        self.packs.get(pack).is_some()
+    }
+
     pub(crate) fn keyring(&self) -> &Keyring {
         &self.keyring
     }
@@ -76,11 +81,9 @@ impl Opener {
                 tracing::debug!(error = crate::error::describe(&error), "fetching a frame again");
                 count(&self.fetcher.counters().refetched, 1);
                 self.packs.remove(&at.pack);
-                self.fetcher.forget(
-                    blob_of(at.pack.session, at.pack.number),
-                    at.offset.into(),
-                    at.stored_len.into(),
-                );
+                let blob = blob_of(at.pack.session, at.pack.number);
+                self.fetcher.forget(blob, at.offset.into(), at.stored_len.into());
+                self.fetcher.forget_end(blob);
                 self.open_once(kind, at, plain_len)
             }
             done => done,

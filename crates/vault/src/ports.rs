@@ -10,8 +10,8 @@ use crate::tree::{Found, Tree};
 use crate::{Vault, VaultError};
 use backupengine_format::page::{Content, Xattr, XattrValue};
 use backupengine_model::{
-    Class, ContentReader, DataSpan, DirPage, Kind, Node, NodeId, ReadError, SessionNo, SnapshotInfo, Totals,
-    TreePath, TreeReader, XattrName,
+    Class, ContentReader, DataSpan, DirPage, Kind, Nearness, Node, NodeId, ReadError, SessionNo,
+    SnapshotInfo, Totals, TreePath, TreeReader, XattrName,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -92,6 +92,10 @@ impl ContentReader for Vault {
         }
     }
 
+    fn nearness(&self, id: NodeId) -> Result<Option<Nearness>, ReadError> {
+        self.core.answer(id, || self.core.nearness(id).map(Some))
+    }
+
     fn will_read(&self, ids: &[NodeId]) {
         if let Err(error) = self.core.will_read(ids) {
             tracing::debug!(error = crate::error::describe(&error), "reading ahead was not possible");
@@ -112,7 +116,7 @@ impl Core {
         })
     }
 
-    fn path(&self, tree: &Tree, id: NodeId) -> Result<TreePath, VaultError> {
+    pub(crate) fn path(&self, tree: &Tree, id: NodeId) -> Result<TreePath, VaultError> {
         if id.place == 0 {
             return Ok(TreePath::root());
         }
@@ -131,7 +135,7 @@ impl Core {
         }
     }
 
-    fn file(&self, id: NodeId) -> Result<Found, VaultError> {
+    pub(crate) fn file(&self, id: NodeId) -> Result<Found, VaultError> {
         let tree = self.tree(id.session)?;
         if id.place == 0 {
             return Err(VaultError::WrongKind { wanted: "file" });

@@ -37,6 +37,10 @@ pub struct Root {
 
 /// Loads and verifies the root of `session`. `head_len` from the ledger spares a second call.
 pub(crate) fn load(opener: &Opener, session: SessionNo, head_len: Option<u32>) -> Result<Root, VaultError> {
+    opener.fetcher().load_end(BlobKey::Root(session), || load_once(opener, session, head_len))
+}
+
+fn load_once(opener: &Opener, session: SessionNo, head_len: Option<u32>) -> Result<Root, VaultError> {
     let blob = BlobKey::Root(session);
     let keyring = opener.keyring();
     let len = head_len.map_or(HEAD_GUESS, u64::from) + TRAILER_LEN as u64;

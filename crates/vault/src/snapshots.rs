@@ -12,7 +12,7 @@ use crate::open::Opener;
 use crate::root;
 use backupengine_format::label;
 use backupengine_model::ledger::SnapshotRecord;
-use backupengine_model::{SessionNo, SnapshotInfo};
+use backupengine_model::{ReadFailure, SessionNo, SnapshotInfo};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, SnapshotList, StoreError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -122,21 +122,25 @@ impl Snapshots {
     fn info(&self, record: &SnapshotRecord) -> Result<SnapshotInfo, VaultError> {
         let opened = self.opener.keyring().open_label(record.session, &record.label).ok();
         let label = opened.and_then(|plain| label::decode(&plain).ok());
-        if let Some(label) = label.filter(|label| !label.cut) {
-            return Ok(SnapshotInfo {
-                session: record.session,
-                id: record.id,
-                created: record.created,
-                device: record.device,
-                device_name: label.device_name,
-                tags: label.tags,
-                sources: label.sources,
-            });
-        }
-        match root::load(&self.opener, record.session, Some(record.head_len)) {
-            Ok(root) => Ok(root.info()),
+        let labelled = |label: label::Label| SnapshotInfo {
+            session: record.session,
+            id: record.id,
+            created: record.created,
+            device: record.device,
+            device_name: label.device_name,
+            tags: label.tags,
+            sources: label.sources,
+        };
+        let cut = match label {
+            Some(label) if !label.cut => return Ok(labelled(label)),
+            cut => cut,
+        };
+        match (root::load(&self.opener, record.session, Some(record.head_len)), cut) {
+            (Ok(root), _) => Ok(root.info()),
+            // Without a network the rest of a long list of paths is not worth all the snapshots.
+            (Err(error), Some(cut)) if error.failure() == ReadFailure::TimedOut => Ok(labelled(cut)),
             // One snapshot that cannot be read must not hide the others; reading it will say what is wrong.
-            Err(error) if error.failure() == backupengine_model::ReadFailure::Damaged => {
+            (Err(error), _) if error.failure() == ReadFailure::Damaged => {
                 tracing::warn!(session = %record.session, error = describe(&error), "no label and no root");
                 Ok(SnapshotInfo {
                     session: record.session,
@@ -148,7 +152,7 @@ impl Snapshots {
                     sources: Vec::new(),
                 })
             }
-            Err(error) => Err(error),
+            (Err(error), _) => Err(error),
         }
     }
 

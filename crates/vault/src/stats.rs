@@ -23,10 +23,16 @@ pub struct VaultStats {
     pub refetched: u64,
     /// Bytes of those that came back which were fetched before they were asked for.
     pub bytes_ahead: u64,
-    /// Blocks found in the disk cache.
+    /// Blocks found in the disk cache, ends of blobs among them.
     pub disk_hits: u64,
+    /// Blocks found sealed in memory.
+    pub memory_hits: u64,
+    /// Blocks that were asked for and in neither; each is waited for until it is fetched.
+    pub misses: u64,
     /// Late answers that were asked for a second time.
     pub hedged: u64,
+    /// Bytes taken from live files of this device.
+    pub bytes_seeded: u64,
 }
 
 /// The counters behind [`VaultStats`].
@@ -40,7 +46,10 @@ pub(crate) struct Counters {
     pub(crate) refetched: AtomicU64,
     pub(crate) bytes_ahead: AtomicU64,
     pub(crate) disk_hits: AtomicU64,
+    pub(crate) memory_hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
     pub(crate) hedged: AtomicU64,
+    pub(crate) bytes_seeded: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -60,7 +69,10 @@ impl Counters {
             refetched: get(&self.refetched),
             bytes_ahead: get(&self.bytes_ahead),
             disk_hits: get(&self.disk_hits),
+            memory_hits: get(&self.memory_hits),
+            misses: get(&self.misses),
             hedged: get(&self.hedged),
+            bytes_seeded: get(&self.bytes_seeded),
         }
     }
 }

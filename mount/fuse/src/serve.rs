@@ -4,6 +4,7 @@
 //! mountpoint; whatever fails before leaves nothing mounted.
 
 use crate::mountpoint::{MountError, check_mountpoint, clear_dead};
+use crate::requests::Requests;
 use crate::shell::Shell;
 use crate::table::mounted_at;
 use crate::unmount::{UnmountHow, detach};
@@ -59,6 +60,7 @@ pub fn mounter() -> (u32, u32) {
 /// A mount that is being served by threads of this process. Dropping it takes the mountpoint away at once.
 pub struct Mounted {
     mountpoint: PathBuf,
+    requests: Requests,
     session: Option<BackgroundSession>,
     watcher: Option<Watcher>,
 }
@@ -68,6 +70,11 @@ impl Mounted {
     /// thread or process; [`Mounted::wait`] then returns.
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// What is being answered, to be looked at from any thread.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     /// Serves until somebody unmounts, and the last open file is closed.
@@ -113,7 +120,8 @@ where
     let system = |source| MountError::System { mountpoint: mountpoint.clone(), source };
 
     let core = Arc::new(core);
-    let shell = || Shell::new(core.clone(), config.allow_other);
+    let requests = Requests::default();
+    let shell = || Shell::new(core.clone(), requests.clone(), config.allow_other);
     let session = match mount_directly(&mountpoint, config)? {
         Some(device) => {
             let acl = session_config(config);
@@ -127,7 +135,7 @@ where
         }
         None => mount_by_helper(shell(), &mountpoint, config)?,
     };
-    let mut mounted = Mounted { mountpoint: mountpoint.clone(), session: None, watcher: None };
+    let mut mounted = Mounted { mountpoint: mountpoint.clone(), requests, session: None, watcher: None };
     let notifier = session.notifier();
     mounted.session =
         Some(session.spawn().map_err(|error| match detach(&mountpoint, UnmountHow::Detach) {

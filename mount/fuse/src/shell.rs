@@ -4,6 +4,7 @@
 //! answered whole or with an error, because the kernel shows zeros for what a short answer leaves out.
 
 use crate::errno::errno;
+use crate::requests::Requests;
 use backupengine_vfs::{
     Attr, ContentReader, DirCursor, DirEntry, FsError, Handle, Ino, Kind, ReadOnlyFs, SeekTo, Timestamp,
     TreeReader,
@@ -35,6 +36,7 @@ const BACKGROUND: u16 = 64;
 
 pub(crate) struct Shell<T, C> {
     core: Arc<ReadOnlyFs<T, C>>,
+    requests: Requests,
     /// Whether the mount is open to users whom access lists may concern.
     others: bool,
     /// Whether the kernel takes "not implemented" for an open as "do not ask again".
@@ -43,8 +45,8 @@ pub(crate) struct Shell<T, C> {
 }
 
 impl<T: TreeReader, C: ContentReader> Shell<T, C> {
-    pub(crate) fn new(core: Arc<ReadOnlyFs<T, C>>, others: bool) -> Self {
-        Self { core, others, opens_unasked: false, lists_unasked: false }
+    pub(crate) fn new(core: Arc<ReadOnlyFs<T, C>>, requests: Requests, others: bool) -> Self {
+        Self { core, requests, others, opens_unasked: false, lists_unasked: false }
     }
 }
 
@@ -187,7 +189,8 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _answering = self.requests.begin("look up", req.pid(), parent.0);
         match self.core.lookup(Ino(parent.0), name.as_bytes()) {
             Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
             Err(FsError::NotFound) => reply.entry(&FOREVER, &absent(), GENERATION),
@@ -197,15 +200,18 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
 
     // forget: inode numbers are derived, so there is no table to shrink.
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let _answering = self.requests.begin("attributes", req.pid(), ino.0);
         answer!(self.core.getattr(Ino(ino.0)), reply, attr => reply.attr(&FOREVER, &file_attr(&attr)));
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let _answering = self.requests.begin("link", req.pid(), ino.0);
         answer!(self.core.readlink(Ino(ino.0)), reply, target => reply.data(&target));
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _answering = self.requests.begin("open", req.pid(), ino.0);
         if self.opens_unasked {
             return reply.error(Errno::ENOSYS);
         }
@@ -216,7 +222,7 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -225,6 +231,7 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _answering = self.requests.begin("read", req.pid(), ino.0);
         // Opened unasked, so the handle says nothing: what counts is the inode.
         BUFFER.with_borrow_mut(|buffer| {
             let size = size as usize;
@@ -238,7 +245,7 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: i64,
@@ -248,6 +255,7 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2) on Linux; the kernel answers the others itself.
         const DATA: i32 = 3;
         const HOLE: i32 = 4;
+        let _answering = self.requests.begin("seek", req.pid(), ino.0);
         let (Ok(from), Some(to)) = (
             u64::try_from(offset),
             match whence {
@@ -265,7 +273,8 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         }
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _answering = self.requests.begin("open", req.pid(), ino.0);
         if self.lists_unasked {
             return reply.error(Errno::ENOSYS);
         }
@@ -275,7 +284,8 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         });
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _answering = self.requests.begin("list", req.pid(), ino.0);
         let listed = self.core.readdir(Handle::of(Ino(ino.0)), DirCursor(offset), |entry| {
             let name = OsStr::from_bytes(entry.name);
             !reply.add(INodeNo(entry.ino.0), entry.next.0, file_type(entry.kind), name)
@@ -285,12 +295,13 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _answering = self.requests.begin("list", req.pid(), ino.0);
         let listed = self.core.readdir(Handle::of(Ino(ino.0)), DirCursor(offset), |entry| {
             let attr = entry.attr.map_or_else(|| dot(&entry), file_attr);
             let name = OsStr::from_bytes(entry.name);
@@ -299,18 +310,21 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         answer!(listed, reply, () => reply.ok());
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let _answering = self.requests.begin("figures", req.pid(), ino.0);
         answer!(self.core.statfs(), reply, figures => {
             let blocks = figures.bytes.div_ceil(u64::from(BLOCK));
             reply.statfs(blocks, 0, 0, figures.nodes, 0, BLOCK, figures.name_max, BLOCK);
         });
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _answering = self.requests.begin("attributes", req.pid(), ino.0);
         answer!(self.core.getxattr(Ino(ino.0), name.as_bytes()), reply, value => send_xattr(&value, size, reply));
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let _answering = self.requests.begin("attributes", req.pid(), ino.0);
         answer!(self.core.listxattr(Ino(ino.0)), reply, names => {
             let mut joined = Vec::new();
             for name in names {

@@ -33,6 +33,14 @@ pub(crate) fn mounted_at(mountpoint: &Path) -> io::Result<Option<TableEntry>> {
     Ok(text.split(|&b| b == b'\n').filter_map(parse).rfind(|entry| entry.mountpoint == mountpoint))
 }
 
+/// Requests of a mount that are not answered yet, those included that no thread took up; `None` where the system does
+/// not say.
+pub fn waiting(mountpoint: &Path) -> Option<u64> {
+    let entry = mounted_at(mountpoint).ok()??;
+    let minor = entry.device.split_once(':')?.1.to_owned();
+    fs::read_to_string(format!("/sys/fs/fuse/connections/{minor}/waiting")).ok()?.trim().parse().ok()
+}
+
 /// `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5)).
 fn parse(line: &[u8]) -> Option<TableEntry> {
     let mut fields = line.split(|&b| b == b' ');

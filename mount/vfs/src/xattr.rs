@@ -1,4 +1,4 @@
-//! Extended attributes: the stored ones, and two that only answer when asked by name.
+//! Extended attributes: the stored ones, and some that only answer when asked by name.
 //!
 //! What always holds: the virtual ones are in no list, so a copy carries away only what was pushed; a stored
 //! one of the same name wins.
@@ -6,7 +6,7 @@
 use crate::fs::ReadOnlyFs;
 use crate::inode::Place;
 use crate::{FsError, Ino};
-use backupengine_model::{ContentReader, NodeFlags, TreeReader};
+use backupengine_model::{ContentReader, Kind, Nearness, NodeFlags, TreeReader};
 use bytes::Bytes;
 
 /// Why the last read of this inode was refused.
@@ -14,10 +14,18 @@ const ERROR: &[u8] = b"user.backupengine.error";
 /// Present where the file changed while it was pushed.
 const TORN: &[u8] = b"user.backupengine.torn";
 
+/// Of a file: the share of its content that is on this device, in whole percent, rounded down: `100%` says that
+/// reading it asks nothing of the store.
+const CACHED: &[u8] = b"user.backupengine.cached";
+/// Of a file: bytes that have to be fetched before it can be read whole.
+const FETCH_BYTES: &[u8] = b"user.backupengine.fetch_bytes";
+
 /// A virtual attribute.
 enum Virtual {
     Error,
     Torn,
+    Cached,
+    FetchBytes,
 }
 
 impl Virtual {
@@ -25,6 +33,8 @@ impl Virtual {
         match name {
             ERROR => Some(Self::Error),
             TORN => Some(Self::Torn),
+            CACHED => Some(Self::Cached),
+            FETCH_BYTES => Some(Self::FetchBytes),
             _ => None,
         }
     }
@@ -33,6 +43,15 @@ impl Virtual {
 /// The value of [`TORN`].
 fn torn_value() -> Bytes {
     Bytes::from_static(b"changed while it was pushed")
+}
+
+fn cached_value(near: &Nearness) -> Bytes {
+    let percent = match near.to_fetch {
+        0 => 100,
+        // Where nothing of the content is missing, something is that says how to open it.
+        _ => (u128::from(near.near) * 100 / u128::from(near.stored.max(1))).min(99),
+    };
+    format!("{percent}%").into()
 }
 
 impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
@@ -57,6 +76,15 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         }
         match virtual_one {
             Some(Virtual::Torn) if node.attributes.flags.contains(NodeFlags::TORN) => Ok(torn_value()),
+            Some(asked @ (Virtual::Cached | Virtual::FetchBytes)) if node.attributes.kind == Kind::File => {
+                let near =
+                    self.content.nearness(id).map_err(|e| self.failed(ino, &e, FsError::NoAttribute))?;
+                let near = near.ok_or(FsError::NoAttribute)?;
+                Ok(match asked {
+                    Virtual::Cached => cached_value(&near),
+                    _ => near.to_fetch.to_string().into(),
+                })
+            }
             _ => Err(FsError::NoAttribute),
         }
     }
@@ -72,5 +100,24 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         }
         let all = self.tree.xattrs(id).map_err(|e| self.failed(ino, &e, FsError::NoAttribute))?;
         Ok(all.into_iter().map(|(name, _)| name).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_it_is_said_only_where_nothing_is_to_be_fetched() {
+        let said = |stored, near, to_fetch| {
+            String::from_utf8(cached_value(&Nearness { stored, near, to_fetch }).to_vec()).unwrap()
+        };
+        assert_eq!(said(0, 0, 0), "100%");
+        assert_eq!(said(1000, 1000, 0), "100%");
+        assert_eq!(said(1000, 1000, 65_536), "99%");
+        assert_eq!(said(1000, 995, 65_536), "99%");
+        assert_eq!(said(1000, 5, 65_536), "0%");
+        assert_eq!(said(u64::MAX, u64::MAX / 2, 1), "49%");
+        assert_eq!(said(0, 0, 65_536), "0%");
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
 use crate::output;
 use crate::select::What;
-use crate::wire::{MEMORY, Wire};
+use crate::wire::Wire;
 use backupengine_model::{ContentReader, Kind as NodeKind};
 use serde_json::json;
 use std::io::Write;
@@ -23,7 +23,7 @@ pub(crate) fn run(wire: &Wire, args: &Cat) -> Result<Outcome, Failure> {
             Failure::usage("cat needs the path of a file").hint("write it like latest:/home/me/notes.txt")
         );
     }
-    let opened = wire.open(MEMORY)?;
+    let opened = wire.open_and_tell()?;
     let list = opened.vault.list()?;
     let snapshot = what.choose(&list, args.device.as_deref())?;
     let node = find(&opened.vault, snapshot, &what)?;

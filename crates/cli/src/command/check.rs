@@ -4,7 +4,7 @@ use crate::error::{Failure, Kind, Outcome};
 use crate::keychain::random;
 use crate::output::{self, count, size, tell};
 use crate::progress::Bar;
-use crate::wire::{MEMORY, Wire};
+use crate::wire::{Blocks, How, Wire};
 use backupengine_maintain::{
     Affected, CheckConfig, CheckError, CheckObserver, CheckReport, CheckStats, Finding, Phase, ReadData,
     check,
@@ -22,7 +22,8 @@ const SHOWN: usize = 20;
 pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     let begun = Instant::now();
     let read_data = args.read_data.as_deref().map(read_data).transpose()?;
-    let opened = wire.open(MEMORY)?;
+    // What is stored is looked at, not what this device kept of it.
+    let opened = wire.open_how(&How { blocks: Blocks::None, ..How::default() })?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let passphrase = opened.online.is_none();
     let config = CheckConfig { read_data, threads, passphrase };

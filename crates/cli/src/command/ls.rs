@@ -5,7 +5,7 @@ use crate::find::find;
 use crate::output::{self, put_path, shown};
 use crate::select::What;
 use crate::time;
-use crate::wire::{MEMORY, Wire};
+use crate::wire::Wire;
 use backupengine_model::{Kind, Node, SnapshotInfo, TreeReader};
 use backupengine_vault::Vault;
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ const PAGE: usize = 1024;
 /// No such snapshot or path; damage on the way.
 pub(crate) fn run(wire: &Wire, args: &Ls) -> Result<Outcome, Failure> {
     let what = What::parse(&args.what)?;
-    let opened = wire.open(MEMORY)?;
+    let opened = wire.open_and_tell()?;
     let list = opened.vault.list()?;
     let snapshot = what.choose(&list, args.device.as_deref())?;
     let node = find(&opened.vault, snapshot, &what)?;

@@ -6,6 +6,7 @@
 
 mod approve;
 mod cache;
+mod cache_pin;
 mod cat;
 mod check;
 mod completions;
@@ -23,6 +24,7 @@ mod signup;
 mod snapshots;
 mod status;
 mod status_account;
+mod top;
 mod unmount;
 mod version;
 mod whoami;
@@ -43,8 +45,9 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Snapshots(args) => snapshots::run(wire, &args),
         Command::Ls(args) => ls::run(wire, &args),
         Command::Cat(args) => cat::run(wire, &args),
-        Command::Status => status::run(wire),
-        Command::Cache(args) => cache::run(wire, args),
+        Command::Status(args) if args.top => top::run(wire),
+        Command::Status(_) => status::run(wire),
+        Command::Cache(args) => cache::run(wire, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Signup(args) => signup::run(wire, &args),
         Command::Login(args) => login::run(wire, &args),

@@ -4,16 +4,19 @@
 //! process in an orderly way takes the mount away; a busy mount is not torn from who reads it without a second
 //! word.
 use crate::args::{Mount, Owner};
+use crate::doing::Doing;
 use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
 use crate::output::{self, count, size, tell};
 use crate::place::Place;
 use crate::progress::Bar;
 use crate::select::What;
-use crate::wire::{Opened, Wire};
-use crate::{background, mounts};
+use crate::telling::Telling;
+use crate::wire::{Away, How, Opened, Wire, away_text};
+use crate::{background, cache, mounts};
 use backupengine_fuse::{Mounted, ServeConfig, UnmountError, UnmountHow, mounter, unmount};
-use backupengine_model::Kind as NodeKind;
+use backupengine_model::{Kind as NodeKind, Timestamp};
+use backupengine_transfer::PresignedStore;
 use backupengine_vault::Vault;
 use backupengine_vfs::{Config, ReadOnlyFs};
 use serde_json::Map;
@@ -21,36 +24,60 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Least `--memory`: below it every read would throw out what the one before needs.
 const LEAST: u64 = 32 << 20;
+
+/// Which part of the memory for what is kept open may go to knowing what lies in live files.
+const SEEDS_SHARE: u64 = 8;
+
+/// How long to wait before a server that was not reached is looked for again; one that refused, or that was not believed.
+const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN_REFUSED: Duration = Duration::from_secs(60);
 
 /// Mounts, and serves until somebody unmounts.
 ///
 /// # Errors
 /// Whatever keeps the tree from being shown; nothing is mounted then.
 pub(crate) fn run(wire: &Wire, args: &Mount) -> Result<Outcome, Failure> {
-    let memory = memory(&args.memory)?;
+    let budget = Budget::of(args)?;
     let what = args.snapshot.as_deref().map(What::parse).transpose()?;
     let mountpoint = mounts::check(&args.mountpoint)?;
     refuse_in_vault(wire, &mountpoint)?;
+    if budget.cache.is_some() && matches!(wire.place(None)?, Place::Folder(_)) {
+        return Err(cache::none_of_folder().hint("leave --cache-size out"));
+    }
     if args.background {
-        background::start(wire, args, &mountpoint)?;
-        report(wire, &mountpoint)?;
+        let seen = background::start(wire, args, &mountpoint)?;
+        report(wire, &mountpoint, seen)?;
         return Ok(Outcome::Done);
     }
     let stage = Arc::new(Mutex::new(Stage::Opening));
     watch_signals(&stage)?;
-    let mounted = open_and_mount(wire, args, &mountpoint, memory, what.as_ref(), &stage);
+    let mounted = open_and_mount(wire, args, &mountpoint, &budget, what.as_ref(), &stage);
     if args.supervised {
         // Whoever started this one waits for a word.
         return serve_supervised(mounted);
     }
-    let (mounted, vault) = mounted?;
-    report(wire, mounted.mountpoint())?;
-    serve(wire, mounted, &vault)
+    let served = mounted?;
+    let seen = served.away.as_ref().map(|away| away.seen);
+    if let Some(away) = &served.away {
+        tell(away_text(away.seen));
+    }
+    report(wire, served.mounted.mountpoint(), seen)?;
+    serve(wire, served)
+}
+
+/// A mount that answers.
+struct Served {
+    mounted: Mounted,
+    vault: Vault,
+    /// Where the server was not reached.
+    away: Option<Away>,
+    /// None where the system has no place for it: nobody can ask then what the mount does.
+    telling: Option<Telling>,
 }
 
 /// How far the mount is, for the thread that hears of signals.
@@ -65,11 +92,17 @@ fn open_and_mount(
     wire: &Wire,
     args: &Mount,
     mountpoint: &Path,
-    memory: u64,
+    budget: &Budget,
     what: Option<&What>,
     stage: &Mutex<Stage>,
-) -> Result<(Mounted, Vault), Failure> {
-    let opened = wire.open(memory)?;
+) -> Result<Served, Failure> {
+    let how = How { memory: budget.opened, cache_size: budget.cache, ..How::default() };
+    let opened = wire.open_to_look(&how)?;
+    // Files are opened with the rights of this user, whoever asks: others are given the store's bytes.
+    let others = args.allow_other || args.options.iter().any(|option| option.contains("allow_"));
+    if !args.no_seeds && !others {
+        wire.seed(&opened, budget.opened / SEEDS_SHARE);
+    }
     let core = core(args, &opened, what)?;
     let mut config = ServeConfig::new(mountpoint);
     config.allow_other = args.allow_other;
@@ -78,7 +111,56 @@ fn open_and_mount(
     let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
     let mounted = backupengine_fuse::mount(core, &config)?;
     *stage = Stage::Mounted(mounted.mountpoint().to_owned());
-    Ok((mounted, opened.vault))
+    let store: Arc<OnceLock<PresignedStore>> = Arc::default();
+    let far = opened.online.is_some() || opened.away.is_some();
+    if let Some((_, online)) = opened.online {
+        drop(store.set(online));
+    }
+    let away = opened.away.inspect(|away| come_back(wire, away, &store));
+    let doing = Doing {
+        mountpoint: mounted.mountpoint().to_owned(),
+        vault: opened.vault.clone(),
+        requests: mounted.requests(),
+        far,
+        store,
+        away: away.as_ref().map(|away| away.store.clone()),
+        begun: Instant::now(),
+        looking: Arc::default(),
+    };
+    let telling = Telling::start(&wire.places.state, move || doing.say()).map_err(|failure| {
+        tracing::warn!("`status --top` cannot ask this mount: {}", failure.message());
+    });
+    Ok(Served { mounted, vault: opened.vault, away, telling: telling.ok() })
+}
+
+/// Looks for a server that was not reached until it is; from then on it is asked.
+fn come_back(wire: &Wire, away: &Away, store: &Arc<OnceLock<PresignedStore>>) {
+    let (wire, seen, store) = (wire.clone(), away.store.clone(), store.clone());
+    let look = move || {
+        let mut told = false;
+        loop {
+            let pause = match wire.reach_again() {
+                Ok(reached) => {
+                    seen.reached(Arc::new(reached.clone()));
+                    drop(store.set(reached));
+                    tracing::info!("the server is reached again");
+                    return;
+                }
+                Err(failure) if failure.kind == Kind::Unreachable => AGAIN,
+                // What it says keeps this mount from believing it: what was seen stays.
+                Err(failure) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!("the server is there, but is not asked: {}", failure.message());
+                    }
+                    AGAIN_REFUSED
+                }
+            };
+            std::thread::sleep(pause);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("come back".into()).spawn(look) {
+        tracing::warn!(%error, "the server is not looked for: mount again when it is reached");
+    }
 }
 
 fn core(args: &Mount, opened: &Opened, what: Option<&What>) -> Result<ReadOnlyFs<Vault, Vault>, Failure> {
@@ -104,13 +186,29 @@ fn core(args: &Mount, opened: &Opened, what: Option<&What>) -> Result<ReadOnlyFs
     })
 }
 
-/// Bytes for what is kept open, out of the memory the whole process shall stay within: what is under way, the
-/// lists and the program itself take the rest.
-fn memory(text: &str) -> Result<u64, Failure> {
-    match output::parse_size(text) {
-        Some(bytes) if bytes >= LEAST => Ok(bytes / 8 * 3),
-        Some(_) => Err(Failure::usage(format!("--memory {text} is too little")).hint("give at least 32MiB")),
-        None => Err(Failure::usage(format!("{text:?} is no size")).hint("write it like 256MiB")),
+/// What the process may take.
+struct Budget {
+    /// Bytes for what is kept open, out of the memory the whole process shall stay within: what is under way, the
+    /// lists and the program itself take the rest.
+    opened: u64,
+    /// Bytes of disk for the cache, where that was said.
+    cache: Option<u64>,
+}
+
+impl Budget {
+    fn of(args: &Mount) -> Result<Self, Failure> {
+        let text = &args.memory;
+        let memory = match output::parse_size(text) {
+            Some(bytes) if bytes >= LEAST => bytes,
+            Some(_) => {
+                return Err(
+                    Failure::usage(format!("--memory {text} is too little")).hint("give at least 32MiB")
+                );
+            }
+            None => return Err(Failure::usage(format!("{text:?} is no size")).hint("write it like 256MiB")),
+        };
+        let cache = args.cache_size.as_deref().map(|text| cache::parse_size(text, Some(memory)));
+        Ok(Self { opened: memory / 8 * 3, cache: cache.transpose()? })
     }
 }
 
@@ -124,11 +222,15 @@ fn refuse_in_vault(wire: &Wire, mountpoint: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(wire: &Wire, mountpoint: &Path) -> Result<(), Failure> {
+/// `seen`: when the vault was last seen, where its server is not reached.
+fn report(wire: &Wire, mountpoint: &Path, seen: Option<Timestamp>) -> Result<(), Failure> {
     if wire.global.json {
         let mut object = Map::new();
         output::put_path(&mut object, "mountpoint", mountpoint.as_os_str().as_encoded_bytes());
         object.insert("mounted".into(), true.into());
+        if let Some(seen) = seen {
+            object.insert("last_seen".into(), crate::time::rfc3339(seen).into());
+        }
         return output::json(&object.into());
     }
     if wire.global.quiet {
@@ -138,12 +240,13 @@ fn report(wire: &Wire, mountpoint: &Path) -> Result<(), Failure> {
 }
 
 /// Serves in the foreground; a line on the terminal says how it goes.
-fn serve(wire: &Wire, mounted: Mounted, vault: &Vault) -> Result<Outcome, Failure> {
+fn serve(wire: &Wire, served: Served) -> Result<Outcome, Failure> {
+    let Served { mounted, vault, telling, .. } = served;
     let at = output::shown_path(mounted.mountpoint());
     let bar = Bar::start(&wire.global, None);
     let (ended, over) = mpsc::channel::<()>();
     let done = std::thread::scope(|scope| {
-        let (bar, at) = (&bar, &at);
+        let (bar, at, vault) = (&bar, &at, &vault);
         scope.spawn(move || {
             loop {
                 let snapshots = vault.list().map_or(0, |list| list.len() as u64);
@@ -161,21 +264,26 @@ fn serve(wire: &Wire, mounted: Mounted, vault: &Vault) -> Result<Outcome, Failur
         done
     });
     drop(bar);
+    drop(telling);
     done.map_err(|e| Failure::new(Kind::Failed, e).while_doing("the mount ended"))?;
     Ok(Outcome::Done)
 }
 
 /// Serves behind: says first how mounting went, then nothing any more.
-fn serve_supervised(mounted: Result<(Mounted, Vault), Failure>) -> Result<Outcome, Failure> {
-    let mounted = match mounted {
-        Ok((mounted, _)) => mounted,
+fn serve_supervised(mounted: Result<Served, Failure>) -> Result<Outcome, Failure> {
+    let Served { mounted, away, telling, .. } = match mounted {
+        Ok(served) => served,
         Err(failure) => {
             background::tell_failure(&failure)?;
             return Err(failure);
         }
     };
-    background::tell_ready()?;
+    if let Some(away) = &away {
+        tracing::warn!("{}", away_text(away.seen));
+    }
+    background::tell_ready(away.as_ref().map(|away| away.seen))?;
     let done = mounted.wait();
+    drop(telling);
     done.map_err(|e| Failure::new(Kind::Failed, e).while_doing("the mount ended"))?;
     Ok(Outcome::Done)
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         device_name,
         tags: args.tags.clone(),
         created,
-        state: wire.places.cache.join(opened.vault.keyring().vault().to_string()).join("push"),
+        state: wire.push_state(opened.vault.keyring().vault()),
         dry_run: args.dry_run,
         threads: 0,
         level: 3,

@@ -5,7 +5,7 @@ use crate::find::find;
 use crate::output::{self, count, grouped, size, tell};
 use crate::progress::Bar;
 use crate::select::What;
-use crate::wire::{MEMORY, Opened, Wire};
+use crate::wire::{Opened, Wire};
 use backupengine_model::{Kind as NodeKind, TreePath, TreeReader};
 use backupengine_restore::{
     Destination, Failure as FileFailure, Observer, RestoreConfig, RestoreError, RestoreReport, RestoreStats,
@@ -22,7 +22,7 @@ use std::time::Instant;
 pub(crate) fn run(wire: &Wire, args: &Restore) -> Result<Outcome, Failure> {
     let begun = Instant::now();
     let whats = args.what.iter().map(|text| What::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let opened = wire.open(MEMORY)?;
+    let opened = wire.open_and_tell()?;
     let (selections, bytes) = selections(&opened, &whats, args.device.as_deref())?;
     let destination = match &args.to {
         Some(folder) => Destination::Into(folder.clone()),

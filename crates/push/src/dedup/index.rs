@@ -9,6 +9,7 @@ use super::segment::{Segment, SegmentWriter};
 use super::{DedupKey, Place};
 use backupengine_model::ledger::{SessionRecord, SessionState};
 use backupengine_model::{SessionNo, VaultId};
+use backupengine_seal::ContentIdKey;
 use backupengine_store::{ErrorKind, StoreError};
 use backupengine_vault::Vault;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,6 +33,7 @@ pub(crate) type AskSessions<'a> = Box<dyn Fn() -> Result<Vec<SessionRecord>, Sto
 pub(crate) struct Dedup<'a> {
     folder: PathBuf,
     vault: &'a Vault,
+    ids: ContentIdKey,
     ask_sessions: AskSessions<'a>,
     /// Committed sessions with the number of their packs; `None` where the ledger did not say.
     committed: OnceLock<Option<HashMap<SessionNo, u32>>>,
@@ -69,6 +71,7 @@ impl<'a> Dedup<'a> {
         Self {
             folder,
             vault,
+            ids: vault.keyring().content_ids(),
             ask_sessions,
             committed: OnceLock::new(),
             own,
@@ -156,11 +159,11 @@ impl<'a> Dedup<'a> {
     }
 
     fn path(&self, number: u64) -> PathBuf {
-        self.folder.join(format!("{number:016x}.seg"))
+        segment_path(&self.folder, number)
     }
 
     fn manifest_path(&self) -> PathBuf {
-        self.folder.join("index")
+        manifest_path(&self.folder)
     }
 
     fn write_segment<'r>(
@@ -171,12 +174,12 @@ impl<'a> Dedup<'a> {
     ) -> io::Result<(Listed, Segment)> {
         fs::create_dir_all(&self.folder)?;
         let path = self.path(number);
-        let mut writer = SegmentWriter::create(&path, records.len() as u64)?;
+        let mut writer = SegmentWriter::create(&path, records.len() as u64, &self.ids)?;
         for (key, place) in records {
             writer.push(key, place)?;
         }
         let records = writer.finish()?;
-        Ok((Listed { number, level, records }, Segment::open(&path)?))
+        Ok((Listed { number, level, records }, Segment::open(&path, &self.ids)?))
     }
 
     /// Opens what the manifest names and reads the footers of committed sessions it does not cover.
@@ -227,7 +230,7 @@ impl<'a> Dedup<'a> {
         let segments = manifest
             .segments
             .iter()
-            .map(|listed| Segment::open(&self.path(listed.number)))
+            .map(|listed| Segment::open(&self.path(listed.number), &self.ids))
             .collect::<io::Result<_>>()
             .inspect_err(|error| tracing::warn!(%error, "the dedup index is damaged; it is rebuilt"))
             .ok()?;
@@ -332,10 +335,13 @@ impl<'a> Dedup<'a> {
             if full.len() < FAN_OUT {
                 return Ok(());
             }
-            let open: Vec<Segment> =
-                full.iter().map(|s| Segment::open(&self.path(s.number))).collect::<io::Result<_>>()?;
+            let open: Vec<Segment> = full
+                .iter()
+                .map(|s| Segment::open(&self.path(s.number), &self.ids))
+                .collect::<io::Result<_>>()?;
             let number = next_number(manifest);
-            let mut writer = SegmentWriter::create(&self.path(number), full.iter().map(|s| s.records).sum())?;
+            let records = full.iter().map(|s| s.records).sum();
+            let mut writer = SegmentWriter::create(&self.path(number), records, &self.ids)?;
             let mut cursors: Vec<Cursor<'_>> = open.iter().map(Cursor::new).collect::<io::Result<_>>()?;
             // Newest first: of equal keys the first cursor's place is kept.
             while let Some(key) = cursors.iter().filter_map(Cursor::key).min() {
@@ -358,6 +364,16 @@ impl<'a> Dedup<'a> {
         }
         Ok(())
     }
+}
+
+/// The file of a segment.
+pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016x}.seg"))
+}
+
+/// The file of the manifest.
+pub(super) fn manifest_path(folder: &Path) -> PathBuf {
+    folder.join("index")
 }
 
 fn next_number(manifest: &Manifest) -> u64 {

@@ -9,12 +9,20 @@
 //! **Where it is tested.** Below, in the modules, and in the tests of whole pushes.
 pub(crate) mod footers;
 mod index;
+mod known;
 mod manifest;
 mod segment;
 
 pub(crate) use index::Dedup;
+pub(crate) use known::Known;
 
-use backupengine_model::{ContentId, PackRef};
+use backupengine_model::{ContentId, FrameRef, PackRef};
+use backupengine_seal::ContentIdKey;
+
+/// What a tag of the index is for: a block of records, the end of a segment, the name of a short piece.
+const ROLE_BLOCK: u8 = 1;
+const ROLE_END: u8 = 2;
+const ROLE_SHORT: u8 = 3;
 
 /// What content is looked up by. A chunk has frames of its own, a piece lies among others in one: neither can
 /// stand in for the other.
@@ -52,4 +60,26 @@ pub(crate) enum Content {
         /// Where it begins in the frame's plaintext.
         inner: u32,
     },
+}
+
+impl Place {
+    /// Of a piece.
+    pub(crate) fn of_piece(frame: FrameRef, inner: u32) -> Self {
+        let content = Content::Piece { stored_len: frame.stored_len, inner };
+        Self { pack: frame.pack, offset: frame.offset, content }
+    }
+}
+
+/// What a piece is kept under that is too short to be looked up by its content: a name of these bytes at this place,
+/// so that each of many equal ones is known where it is, and none is taken for another.
+pub(crate) fn short_key(ids: &ContentIdKey, id: ContentId, frame: &FrameRef, inner: u32) -> DedupKey {
+    let FrameRef { pack, offset, stored_len } = frame;
+    let mut bytes = Vec::with_capacity(46);
+    bytes.extend_from_slice(&id.0);
+    bytes.extend_from_slice(&pack.session.0.to_le_bytes());
+    bytes.extend_from_slice(&pack.number.to_le_bytes());
+    bytes.extend_from_slice(&pack.salt);
+    bytes.extend_from_slice(&pack.epoch.to_le_bytes());
+    [*offset, *stored_len, inner].iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    DedupKey { id: ContentId(ids.state_tag(ROLE_SHORT, &bytes)), piece: true }
 }

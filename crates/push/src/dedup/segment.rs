@@ -1,22 +1,27 @@
 //! One sorted, immutable file of the dedup index.
 //!
-//! **What it is.** Blocks of about 128 records, each with its side area and a checksum in the fence that
+//! **What it is.** Blocks of about 128 records, each with its side area and a keyed tag in the fence that
 //! points at it; behind them the pack table, the fences and a Bloom filter, which are kept in memory (about
-//! 2 bytes per record). A look-up that the filter refuses costs no I/O, any other costs one read.
+//! 2 bytes per record), under a tag of their own. A look-up that the filter refuses costs no I/O, any other costs
+//! one read.
 //! **What it may not do.** Know which sessions count: that is the index's matter.
-//! **What always holds.** A record that is returned passed its block's checksum. A file that does not read is
-//! an error, never a wrong answer.
+//! **What always holds.** A record that is returned was written by a device with this vault's keys: tags are keyed,
+//! because seeds believe records. A file that does not read is an error, never a wrong answer.
 //! **Where it is tested.** Below.
 use super::{Content, DedupKey, Place};
+use super::{ROLE_BLOCK, ROLE_END};
 use backupengine_model::{ContentId, PackRef, SessionNo};
+use backupengine_seal::{ContentIdKey, STATE_TAG_LEN};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const MAGIC: &[u8; 8] = b"BKEDEDU1";
-const TAIL_LEN: usize = 48;
+const MAGIC: &[u8; 8] = b"BKEDEDU2";
+/// Magic, number of records, where the blocks end, numbers of packs, fences and words of the filter; then the tag.
+const TAIL_LEN: usize = 40 + STATE_TAG_LEN;
+const FENCE_LEN: u64 = 28 + STATE_TAG_LEN as u64;
 const RECORD_LEN: usize = 28;
 const BLOCK_RECORDS: usize = 128;
 const PIECE_BIT: u32 = 1 << 31;
@@ -29,7 +34,7 @@ struct Fence {
     first: [u8; 16],
     offset: u64,
     len: u32,
-    crc: u32,
+    tag: [u8; STATE_TAG_LEN],
 }
 
 fn damaged(what: &'static str) -> io::Error {
@@ -44,6 +49,7 @@ fn bloom_bits(id: &ContentId, bits: u64) -> impl Iterator<Item = u64> {
 
 /// Writes a segment from records in ascending order of their keys.
 pub(super) struct SegmentWriter {
+    ids: ContentIdKey,
     out: BufWriter<File>,
     offset: u64,
     packs: Vec<PackRef>,
@@ -60,9 +66,10 @@ pub(super) struct SegmentWriter {
 
 impl SegmentWriter {
     /// Begins a segment of about `expected` records.
-    pub(super) fn create(path: &Path, expected: u64) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, expected: u64, ids: &ContentIdKey) -> io::Result<Self> {
         let words = (expected * BITS_PER_KEY).div_ceil(64).max(1) as usize;
         Ok(Self {
+            ids: ids.clone(),
             out: BufWriter::with_capacity(1 << 16, File::create(path)?),
             offset: 0,
             packs: Vec::new(),
@@ -130,7 +137,7 @@ impl SegmentWriter {
             first: self.first,
             offset: self.offset,
             len: bytes.len() as u32,
-            crc: crc32c::crc32c(&bytes),
+            tag: self.ids.state_tag(ROLE_BLOCK, &bytes),
         });
         self.out.write_all(&bytes)?;
         self.offset += bytes.len() as u64;
@@ -152,20 +159,18 @@ impl SegmentWriter {
             end.extend_from_slice(&fence.first);
             end.extend_from_slice(&fence.offset.to_le_bytes());
             end.extend_from_slice(&fence.len.to_le_bytes());
-            end.extend_from_slice(&fence.crc.to_le_bytes());
+            end.extend_from_slice(&fence.tag);
         }
         self.bloom.iter().for_each(|word| end.extend_from_slice(&word.to_le_bytes()));
-        let mut tail = Vec::with_capacity(TAIL_LEN);
-        tail.extend_from_slice(MAGIC);
-        tail.extend_from_slice(&self.records.to_le_bytes());
-        tail.extend_from_slice(&self.offset.to_le_bytes());
-        tail.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
-        tail.extend_from_slice(&(self.fences.len() as u32).to_le_bytes());
-        tail.extend_from_slice(&(self.bloom.len() as u64).to_le_bytes());
-        tail.extend_from_slice(&crc32c::crc32c(&end).to_le_bytes());
-        tail.extend_from_slice(&crc32c::crc32c(&tail).to_le_bytes());
+        end.extend_from_slice(MAGIC);
+        end.extend_from_slice(&self.records.to_le_bytes());
+        end.extend_from_slice(&self.offset.to_le_bytes());
+        end.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
+        end.extend_from_slice(&(self.fences.len() as u32).to_le_bytes());
+        end.extend_from_slice(&(self.bloom.len() as u64).to_le_bytes());
+        let tag = self.ids.state_tag(ROLE_END, &end);
         self.out.write_all(&end)?;
-        self.out.write_all(&tail)?;
+        self.out.write_all(&tag)?;
         self.out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         Ok(self.records)
     }
@@ -173,6 +178,7 @@ impl SegmentWriter {
 
 /// An open segment.
 pub(super) struct Segment {
+    ids: ContentIdKey,
     file: File,
     packs: Vec<PackRef>,
     fences: Vec<Fence>,
@@ -202,27 +208,28 @@ impl Words<'_> {
 
 impl Segment {
     /// Opens and checks all but the blocks, which are checked as they are read.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, ids: &ContentIdKey) -> io::Result<Self> {
         let file = File::open(path)?;
         let total = file.metadata()?.len();
         let tail_at = total.checked_sub(TAIL_LEN as u64).ok_or_else(|| damaged("too short"))?;
         let mut tail = [0; TAIL_LEN];
         file.read_exact_at(&mut tail, tail_at)?;
         let mut words = Words(&tail);
-        if &words.take::<8>() != MAGIC || crc32c::crc32c(&tail[..44]).to_le_bytes() != tail[44..] {
+        if &words.take::<8>() != MAGIC {
             return Err(damaged("wrong end"));
         }
+        // Believed only once the tag was seen to fit; until then a length that is no longer than the file.
         let (_records, end_at) = (words.u64(), words.u64());
         let (packs, fences, bloom) = (words.u32() as u64, words.u32() as u64, words.u64());
-        let end_crc = words.u32();
-        let wanted = bloom.checked_mul(8).map(|b| b + packs * 18 + fences * 32);
+        let tag: [u8; STATE_TAG_LEN] = words.take();
+        let wanted = bloom.checked_mul(8).and_then(|b| b.checked_add(packs * 18 + fences * FENCE_LEN));
         if end_at.checked_add(wanted.unwrap_or(u64::MAX)) != Some(tail_at) {
             return Err(damaged("lengths do not add up"));
         }
-        let mut end = vec![0; (tail_at - end_at) as usize];
+        let mut end = vec![0; (total - end_at) as usize - STATE_TAG_LEN];
         file.read_exact_at(&mut end, end_at)?;
-        if crc32c::crc32c(&end) != end_crc {
-            return Err(damaged("wrong checksum"));
+        if ids.state_tag(ROLE_END, &end) != tag {
+            return Err(damaged("wrong tag"));
         }
         let mut words = Words(&end);
         let packs = (0..packs)
@@ -234,10 +241,10 @@ impl Segment {
             })
             .collect();
         let fences = (0..fences)
-            .map(|_| Fence { first: words.take(), offset: words.u64(), len: words.u32(), crc: words.u32() })
+            .map(|_| Fence { first: words.take(), offset: words.u64(), len: words.u32(), tag: words.take() })
             .collect();
         let bloom = (0..bloom).map(|_| words.u64()).collect();
-        Ok(Self { file, packs, fences, bloom })
+        Ok(Self { ids: ids.clone(), file, packs, fences, bloom })
     }
 
     /// Looks a key up.
@@ -264,8 +271,8 @@ impl Segment {
         let fence = self.fences.get(index).ok_or_else(|| damaged("no such block"))?;
         let mut bytes = vec![0; fence.len as usize];
         self.file.read_exact_at(&mut bytes, fence.offset)?;
-        if crc32c::crc32c(&bytes) != fence.crc {
-            return Err(damaged("wrong checksum of a block"));
+        if self.ids.state_tag(ROLE_BLOCK, &bytes) != fence.tag {
+            return Err(damaged("wrong tag of a block"));
         }
         let mut words = Words(&bytes);
         let count = words.u32() as usize;
@@ -313,10 +320,20 @@ pub(super) mod tests {
         (DedupKey { id: ContentId(id), piece }, Place { pack, offset: n * 3, content })
     }
 
+    /// Keys of a vault that differs by this number.
+    pub(in super::super) fn ids(vault: u8) -> ContentIdKey {
+        let [master, dedup] = [1, 2];
+        let root = backupengine_seal::RootKey::from_seed([7; 32]).public();
+        let master = backupengine_seal::MasterSecret::from_bytes([master; 32]);
+        let dedup = backupengine_seal::DedupSecret::from_bytes([dedup; 32]);
+        let vault = backupengine_model::VaultId([vault; 16]);
+        backupengine_seal::Keyring::new(vault, master, dedup, root).content_ids()
+    }
+
     fn write(path: &Path, count: u32) -> Vec<(DedupKey, Place)> {
         let mut records: Vec<_> = (0..count).map(record).collect();
         records.sort_by_key(|(key, _)| *key);
-        let mut writer = SegmentWriter::create(path, u64::from(count)).unwrap();
+        let mut writer = SegmentWriter::create(path, u64::from(count), &ids(1)).unwrap();
         records.iter().for_each(|(key, place)| writer.push(key, place).unwrap());
         assert_eq!(writer.finish().unwrap(), u64::from(count));
         records
@@ -327,7 +344,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let records = write(&path, 3000);
-        let segment = Segment::open(&path).unwrap();
+        let segment = Segment::open(&path, &ids(1)).unwrap();
         for (key, place) in &records {
             assert_eq!(segment.get(key).unwrap().as_ref(), Some(place));
             assert_eq!(segment.get(&DedupKey { piece: !key.piece, ..*key }).unwrap(), None);
@@ -339,8 +356,30 @@ pub(super) mod tests {
         assert_eq!(all, records);
         let mut empty = vec![];
         write(&path, 0);
-        empty.extend((0..5).filter_map(|n| Segment::open(&path).unwrap().get(&record(n).0).unwrap()));
+        empty
+            .extend((0..5).filter_map(|n| Segment::open(&path, &ids(1)).unwrap().get(&record(n).0).unwrap()));
         assert!(empty.is_empty());
+    }
+
+    #[test]
+    fn who_lacks_the_keys_cannot_write_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+        write(&path, 300);
+        assert!(Segment::open(&path, &ids(2)).is_err(), "another vault's");
+        // A block of another segment of the same vault in the place of one of this.
+        let records: Vec<_> = write(&path, 40);
+        let moved =
+            |(key, place): &(DedupKey, Place)| (*key, Place { offset: place.offset + 1, ..place.clone() });
+        let mut writer = SegmentWriter::create(&other, 40, &ids(1)).unwrap();
+        records.iter().map(moved).for_each(|(key, place)| writer.push(&key, &place).unwrap());
+        writer.finish().unwrap();
+        let (mut one, two) = (std::fs::read(&path).unwrap(), std::fs::read(&other).unwrap());
+        let len = Segment::open(&other, &ids(1)).unwrap().fences[0].len as usize;
+        one[..len].copy_from_slice(&two[..len]);
+        std::fs::write(&path, &one).unwrap();
+        let segment = Segment::open(&path, &ids(1)).unwrap();
+        assert!(segment.block(0).is_err() && segment.get(&records[0].0).is_err());
     }
 
     #[test]
@@ -353,7 +392,7 @@ pub(super) mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
-            let Ok(segment) = Segment::open(&path) else { continue };
+            let Ok(segment) = Segment::open(&path, &ids(1)) else { continue };
             let wrong = records.iter().any(|(key, place)| match segment.get(key) {
                 Ok(Some(found)) => found != *place,
                 _ => false,
@@ -361,6 +400,6 @@ pub(super) mod tests {
             assert!(!wrong && (0..segment.blocks()).any(|i| segment.block(i).is_err()), "byte {at}");
         }
         std::fs::write(&path, &good[..good.len() - 1]).unwrap();
-        assert!(Segment::open(&path).is_err());
+        assert!(Segment::open(&path, &ids(1)).is_err());
     }
 }

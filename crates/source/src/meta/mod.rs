@@ -8,4 +8,4 @@ mod unix;
 #[cfg(unix)]
 pub(crate) use unix::{Folder, Found, Look, NameKind, bytes_to_path, mounts_of, path_to_bytes, real_path};
 #[cfg(unix)]
-pub use unix::{OwnMount, SourceFile, own_mounts};
+pub use unix::{LocalFiles, OwnMount, SourceFile, own_mounts};

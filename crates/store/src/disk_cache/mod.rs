@@ -38,6 +38,7 @@ pub use behind::WriteBehind;
 use bytes::Bytes;
 use files::Files;
 use index::{Index, Place, Vacant};
+use pins::Pins;
 use record::{Name, Record};
 use room::Room;
 use std::fmt;
@@ -119,7 +120,8 @@ impl DiskCache {
     /// Opens the cache in `folder`, which is made (for this user alone) where it is missing. Reads 32 bytes a slot.
     ///
     /// # Errors
-    /// `Denied`, `Full`, `Io`: where there can be no cache now.
+    /// `Denied`, `Full`, `Io`: where there can be no cache now; `Full` where what is pinned does not fit into the size
+    /// that is given: the one before stays.
     pub fn open(folder: impl Into<PathBuf>, config: DiskCacheConfig) -> Result<Self, StoreError> {
         Self::open_with(folder.into(), config, Box::new(Room::of))
     }
@@ -127,6 +129,10 @@ impl DiskCache {
     fn open_with(folder: PathBuf, config: DiskCacheConfig, room: AskRoom) -> Result<Self, StoreError> {
         let fail = |e| StoreError::from_io("open", &folder, e);
         let (state, news) = upkeep::open(&folder, config.vault, true).map_err(fail)?;
+        if let Some(size) = config.size {
+            // What is pinned was promised to stay.
+            room::fits(Pins::load(&folder).map_err(fail)?.wanted().len(), size)?;
+        }
         let size = size::settle(&folder, config.size, &*room).map_err(fail)?;
         if config.size.is_some() {
             state.files.tell(files::SETTINGS).map_err(fail)?;
@@ -160,6 +166,11 @@ impl DiskCache {
             pinned_blocks: pinned.blocks,
             pinned_bytes: pinned.bytes,
         }
+    }
+
+    /// Whether it is too small to hold a block.
+    pub fn keeps_nothing(&self) -> bool {
+        room::slots_in(self.size()) == 0
     }
 
     fn size(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! free, or is less than there is now. Tested below.
 
 use super::record::RECORD;
-use crate::BLOCK_LEN;
+use crate::{BLOCK_LEN, ErrorKind, StoreError};
 use std::io;
 use std::path::Path;
 
@@ -39,6 +39,28 @@ pub(super) fn default_size(room: Room) -> u64 {
 pub(super) fn slots_in(size: u64) -> u32 {
     let slots = size.saturating_sub(BESIDES) / (BLOCK_LEN + RECORD) as u64;
     u32::try_from(slots).unwrap_or(u32::MAX - 1).min(u32::MAX - 1)
+}
+
+/// Whether so many blocks may be pinned in a cache of this size: three quarters of it, so that the rest can be read too.
+pub(super) fn fits(pinned: usize, size: u64) -> Result<(), StoreError> {
+    let most = slots_in(size) as usize / 4 * 3;
+    if pinned <= most {
+        return Ok(());
+    }
+    let slot = (BLOCK_LEN + RECORD) as u64;
+    let mib = |blocks: usize| (blocks as u64 * slot).div_ceil(1 << 20);
+    let enough = ((pinned as u64).div_ceil(3) * 4 * slot + BESIDES).div_ceil(1 << 20);
+    Err(StoreError::new(
+        ErrorKind::Full,
+        format!(
+            "what is pinned would take {} MiB, and a cache of {} MiB keeps {} MiB of that at most: {} MiB too much \
+             (a cache of {enough} MiB is large enough)",
+            mib(pinned),
+            size >> 20,
+            (most as u64 * slot) >> 20,
+            mib(pinned - most),
+        ),
+    ))
 }
 
 /// Slots there may be where there are `now`.
@@ -83,6 +105,17 @@ mod tests {
         assert_eq!(at(100, 0), 0);
         assert_eq!(at(100, total), 100 + u32::try_from((total - keep) / slot).unwrap());
         assert_eq!(allowed(1 << 20, 5, Room { total, available: total }), slots_in(1 << 20));
+    }
+
+    #[test]
+    fn pins_that_do_not_fit_are_told_by_how_much() {
+        let most = slots_in(64 << 20) as usize / 4 * 3;
+        assert!(fits(most, 64 << 20).is_ok() && fits(0, 0).is_ok());
+        let error = fits(most + 16, 64 << 20).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Full);
+        assert!(error.message.contains(": 2 MiB too much (a cache of 66 MiB is large enough)"), "{error}");
+        assert!(fits(most + 16, 66 << 20).is_ok());
+        assert!(fits(1, 0).is_err());
     }
 
     #[test]

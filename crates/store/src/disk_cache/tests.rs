@@ -441,6 +441,21 @@ fn pinned_blocks_stay_when_all_others_go_and_after_opening_again() {
 }
 
 #[test]
+fn the_end_of_a_root_is_kept_pinned_and_dropped_like_any_block() {
+    let temp = TempDir::new().unwrap();
+    let cache = open(&temp, 20);
+    for blob in [BlobKey::Root(SessionNo(u32::MAX)), key(1)] {
+        cache.put(blob, crate::END_BLOCK, &block(1));
+        cache.pin("end", [(blob, crate::END_BLOCK)]).unwrap();
+        assert_eq!(cache.pins().unwrap(), [Pinned { name: "end".into(), blocks: 1, held: 1 }]);
+        fill(&cache, 100..200);
+        assert_eq!(cache.get(blob, crate::END_BLOCK), Some(block(1)));
+        cache.drop_blocks(blob, crate::END_BLOCK..crate::END_BLOCK + 1);
+        assert!(!cache.holds(blob, crate::END_BLOCK));
+    }
+}
+
+#[test]
 fn pinned_blocks_move_when_slots_are_given_back() {
     let temp = TempDir::new().unwrap();
     let cache = open(&temp, 40);
@@ -452,6 +467,10 @@ fn pinned_blocks_move_when_slots_are_given_back() {
     assert_eq!(pinned(&smaller), 8);
     assert!(smaller.clear().unwrap() > 0);
     assert_eq!((pinned(&smaller), smaller.info().blocks), (8, 8), "pinned blocks are not cleared");
+    // A size that does not hold them is refused, and the one before stays.
+    let Err(error) = DiskCache::open(temp.path().join("cache"), config(8)) else { panic!("it was opened") };
+    assert_eq!(error.kind, crate::ErrorKind::Full);
+    assert_eq!(smaller.info().size, size_of(12));
     assert!(smaller.unpin("spread").unwrap());
     smaller.clear().unwrap();
     assert_eq!((smaller.info().blocks, fs::metadata(file(&temp, "slots")).unwrap().len()), (0, 0));

@@ -8,7 +8,7 @@ use super::index::{Index, Place, Vacant};
 use super::pins::Pins;
 use super::record::{Name, Record};
 use super::{BlobKey, DiskCache, Pinned, State, room, size};
-use crate::{ErrorKind, StoreError};
+use crate::StoreError;
 use backupengine_model::VaultId;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -291,15 +291,8 @@ impl DiskCache {
             return Ok(false);
         }
         let wanted = pins.wanted();
-        let most = room::slots_in(self.size()) as usize / 4 * 3;
-        if wanted.len() > most && wanted.len() > before {
-            return Err(StoreError::new(
-                ErrorKind::Full,
-                format!(
-                    "the pinned blocks would be {} and the cache pins {most} at most; give it more room",
-                    wanted.len()
-                ),
-            ));
+        if wanted.len() > before {
+            room::fits(wanted.len(), self.size())?;
         }
         pins.save(&self.folder).map_err(fail)?;
         self.with_index(&files, |index| index.want(wanted));

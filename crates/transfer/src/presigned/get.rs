@@ -36,7 +36,9 @@ impl Core {
         loop {
             let grant = self.grant(key).await?;
             self.gets.fetch_add(1, Ordering::Relaxed);
-            match self.get_once(key, range, &grant).await {
+            let ended = self.get_once(key, range, &grant).await;
+            self.reach.learn(!matches!(ended, Err(Ended::MayPass(_))));
+            match ended {
                 Ok(got) => return Ok(got),
                 Err(Ended::Refused(_)) if !renewed => {
                     renewed = true;

@@ -13,6 +13,7 @@ mod ports;
 mod put;
 
 use crate::http::{client, may_speak};
+use crate::reach::Reach;
 use crate::runtime::{handle, wait};
 use crate::{Account, TransferError};
 use answers::Answers;
@@ -25,7 +26,7 @@ use reqwest::Client;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -80,6 +81,8 @@ pub(crate) struct Core {
     runtime: Handle,
     gets: AtomicU64,
     puts: AtomicU64,
+    /// Of object storage.
+    reach: Reach,
 }
 
 impl std::fmt::Debug for PresignedStore {
@@ -109,6 +112,7 @@ impl PresignedStore {
             runtime: handle()?,
             gets: AtomicU64::new(0),
             puts: AtomicU64::new(0),
+            reach: Reach::default(),
             spools,
             config,
         };
@@ -128,6 +132,11 @@ impl PresignedStore {
     /// Requests to object storage made so far (GET, PUT), tries included: tests count round trips.
     pub fn requests(&self) -> (u64, u64) {
         (self.core.gets.load(Ordering::Relaxed), self.core.puts.load(Ordering::Relaxed))
+    }
+
+    /// When object storage, or the control plane, first did not answer, where it has not answered since.
+    pub fn away_since(&self) -> Option<Instant> {
+        [self.core.reach.away_since(), self.core.account.away_since()].into_iter().flatten().min()
     }
 
     /// Adds a key envelope: the control plane's row, and the copy in the bucket. Repeating it is harmless.

@@ -14,12 +14,13 @@ use super::link::Link;
 use super::reach::Reach;
 use super::rent::{Access, Class, Rent};
 use super::trip::{Gate, Trip};
+use super::waits::Waits;
 use crate::cache::{Weighed, weighed};
 use crate::stats::{Counters, count};
-use backupengine_store::{BlobKey, BlockCache, ErrorKind, Got, Readable, StoreError};
+use backupengine_store::{BlobKey, BlockCache, END_BLOCK, ErrorKind, Got, Readable, StoreError};
 use bytes::{Bytes, BytesMut};
 use quick_cache::Weighter;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub(super) const TOTALS: usize = 8192;
 /// Bytes of sealed blocks in memory where no other budget was given.
 const MEMORY: u64 = 4 << 20;
 
-pub(super) type Block = (BlobKey, u32);
+/// A block of a blob.
+pub(crate) type Block = (BlobKey, u32);
 
 #[derive(Clone)]
 pub(super) struct BlockWeight;
@@ -53,11 +55,13 @@ pub(super) struct Kept {
     pub(super) disk: Option<Arc<dyn BlockCache>>,
     /// Whether anything is fetched ahead.
     pub(super) plans: bool,
+    /// What was asked for, where that is noted.
+    pub(super) touched: Option<Mutex<BTreeSet<Block>>>,
 }
 
 /// See the module.
 pub(crate) struct Blocks {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 pub(super) struct Core {
@@ -68,6 +72,7 @@ pub(super) struct Core {
     pub(super) kept: OnceLock<Kept>,
     pub(super) state: Mutex<State>,
     pub(super) counters: Arc<Counters>,
+    pub(super) waits: Arc<Waits>,
 }
 
 #[derive(Default)]
@@ -89,6 +94,14 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Remembers the length of a blob.
+    pub(super) fn know(&mut self, blob: BlobKey, total: u64) {
+        if self.totals.len() == TOTALS {
+            self.totals.clear();
+        }
+        self.totals.insert(blob, total);
+    }
+
     /// After how long an answer is asked for again: not where one in ten was already, for then the store is slow, not
     /// the answer late.
     pub(super) fn late(&mut self, len: u64) -> Option<Duration> {
@@ -98,17 +111,30 @@ impl State {
 }
 
 impl Blocks {
-    pub(crate) fn new(store: Arc<dyn Readable>, grid: u64, runtime: Handle, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Readable>,
+        grid: u64,
+        runtime: Handle,
+        counters: Arc<Counters>,
+        waits: Arc<Waits>,
+    ) -> Self {
         let (gate, kept, state) = (Gate::new(), OnceLock::new(), Mutex::default());
-        Self { core: Arc::new(Core { store, grid, runtime, gate, kept, state, counters }) }
+        Self { core: Arc::new(Core { store, grid, runtime, gate, kept, state, counters, waits }) }
     }
 
-    /// Sets the budget of blocks in memory, the disk cache, and whether to fetch ahead; counts only before the first
-    /// read of blocks.
-    pub(crate) fn keep(&self, memory: u64, disk: Option<Arc<dyn BlockCache>>, plans: bool) {
+    /// Ranges on their way, and bytes of those that are fetched ahead.
+    pub(crate) fn under_way(&self) -> (usize, u64) {
+        let state = self.core.lock();
+        (state.trips, state.ahead * self.core.grid)
+    }
+
+    /// Sets the budget of blocks in memory, the disk cache, whether to fetch ahead, and whether to note what is asked
+    /// for; counts only before the first read of blocks.
+    pub(crate) fn keep(&self, memory: u64, disk: Option<Arc<dyn BlockCache>>, plans: bool, note: bool) {
         let memory = weighed(memory, self.core.grid, BlockWeight);
+        let touched = note.then(Mutex::default);
         // Set twice: the first stands.
-        drop(self.core.kept.set(Kept { memory, disk, plans }));
+        drop(self.core.kept.set(Kept { memory, disk, plans, touched }));
     }
 
     /// Exactly `len` bytes from `offset` on; fewer where the blob ends.
@@ -121,6 +147,7 @@ impl Blocks {
     ) -> Result<Bytes, StoreError> {
         let core = &self.core;
         let blocks = core.blocks(blob, offset, len)?;
+        core.touch(blob, blocks.clone());
         let mut parts = Vec::with_capacity(blocks.len());
         for (block, part) in blocks.clone().zip(core.begin(blob, blocks, class)) {
             parts.push(match part {
@@ -239,7 +266,14 @@ impl Core {
 
     pub(super) fn kept(&self) -> &Kept {
         let memory = || weighed(MEMORY, self.grid, BlockWeight);
-        self.kept.get_or_init(|| Kept { memory: memory(), disk: None, plans: false })
+        self.kept.get_or_init(|| Kept { memory: memory(), disk: None, plans: false, touched: None })
+    }
+
+    pub(super) fn touch(&self, blob: BlobKey, blocks: ops::Range<u32>) {
+        if let Some(touched) = &self.kept().touched {
+            let mut touched = touched.lock().unwrap_or_else(PoisonError::into_inner);
+            touched.extend(blocks.map(|block| (blob, block)));
+        }
     }
 
     /// Blocks on their way ahead at most.
@@ -258,7 +292,7 @@ impl Core {
         state.reach.flying(self.most())
     }
 
-    fn blocks(&self, blob: BlobKey, offset: u64, len: u64) -> Result<ops::Range<u32>, StoreError> {
+    pub(super) fn blocks(&self, blob: BlobKey, offset: u64, len: u64) -> Result<ops::Range<u32>, StoreError> {
         let end = offset.checked_add(len).map(|end| end.div_ceil(self.grid));
         match (u32::try_from(offset / self.grid), end.and_then(|end| u32::try_from(end).ok())) {
             (Ok(first), Some(end)) => Ok(first..end),
@@ -266,17 +300,18 @@ impl Core {
         }
     }
 
-    fn here(&self, blob: BlobKey, block: u32) -> Option<Bytes> {
+    pub(super) fn here(&self, blob: BlobKey, block: u32) -> Option<Bytes> {
         let kept = self.kept();
-        let found = kept.memory.get(&(blob, block));
-        found.or_else(|| {
-            let bytes = kept.disk.as_ref()?.get(blob, block)?;
-            count(&self.counters.disk_hits, 1);
-            Some(bytes)
-        })
+        if let Some(bytes) = kept.memory.get(&(blob, block)) {
+            count(&self.counters.memory_hits, 1);
+            return Some(bytes);
+        }
+        let bytes = kept.disk.as_ref()?.get(blob, block)?;
+        count(&self.counters.disk_hits, 1);
+        Some(bytes)
     }
 
-    fn holds(&self, blob: BlobKey, block: u32) -> bool {
+    pub(super) fn holds(&self, blob: BlobKey, block: u32) -> bool {
         let kept = self.kept();
         kept.memory.contains_key(&(blob, block)) || kept.disk.as_ref().is_some_and(|d| d.holds(blob, block))
     }
@@ -299,6 +334,7 @@ impl Core {
                 missing = Some(missing.map_or(block, |run| run.start)..block + 1);
             }
         }
+        count(&self.counters.misses, found.iter().filter(|part| part.is_none()).count() as u64);
         if let Some(run) = missing {
             // One range over the gaps: blocks of one read lie together.
             let run = self.send(&mut state, blob, run, false);
@@ -360,6 +396,9 @@ impl Core {
         if !matches!(blob, BlobKey::Pack(..)) || state.totals.contains_key(&blob) {
             return None;
         }
+        if ahead && self.kept().disk.as_ref().is_some_and(|disk| disk.holds(blob, END_BLOCK)) {
+            return None;
+        }
         if let Some(trip) = state.tails.get(&blob) {
             return Some(Arc::clone(trip));
         }
@@ -395,8 +434,10 @@ impl Core {
     }
 
     /// Waits for a block on the calling thread.
-    fn wait(self: &Arc<Self>, trip: &Trip, block: u32) -> Result<Bytes, StoreError> {
+    fn wait(self: &Arc<Self>, trip: &Arc<Trip>, block: u32) -> Result<Bytes, StoreError> {
+        let waiting = self.waits.begin(Some(trip));
         let answer = trip.wait();
+        drop(waiting);
         // What failed ahead, with nobody waiting, says little: it is asked for again by who needs it.
         let got = match answer {
             Err(_) if trip.ahead => {
@@ -406,6 +447,7 @@ impl Core {
                     flying.unwrap_or_else(|| self.send(&mut state, trip.blob, block..block + 1, false))
                 };
                 own.want();
+                let _waiting = self.waits.begin(Some(&own));
                 return own.wait().map(|got| self.block_of(&got, block));
             }
             answer => answer?,
@@ -420,7 +462,7 @@ impl Core {
     }
 
     /// The wanted bytes of these blocks, in a buffer of their own, so that they can be opened in place.
-    fn join(&self, parts: &[Bytes], offset: u64, len: u64) -> Bytes {
+    pub(super) fn join(&self, parts: &[Bytes], offset: u64, len: u64) -> Bytes {
         let mut skip = (offset % self.grid) as usize;
         let mut left = len as usize;
         let mut joined = BytesMut::with_capacity(left);

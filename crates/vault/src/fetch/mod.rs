@@ -20,27 +20,33 @@
 pub(crate) mod ahead;
 mod block_on;
 mod blocks;
-mod flight;
+mod end;
+pub(crate) mod flight;
+mod here;
 mod link;
 pub(crate) mod plan;
 mod reach;
 mod rent;
 mod travel;
 mod trip;
+mod waits;
 
+pub(crate) use here::Near;
 pub(crate) use rent::Class;
+pub use waits::{Activity, Wait, WaitsFor};
 
 use crate::VaultError;
 use crate::stats::{Counters, count};
 use backupengine_model::{PackRef, SessionNo, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlockCache, BoxFuture, Got, Range, Readable, SnapshotList, StoreError,
+    BlobKey, BlobKind, BlockCache, BoxFuture, END_BLOCK, Got, Range, Readable, SnapshotList, StoreError,
 };
 use block_on::Waiter;
 use blocks::Blocks;
 use bytes::Bytes;
 use flight::Flights;
 use std::sync::Arc;
+use waits::Waits;
 
 /// A range of a blob.
 pub(crate) type Place = (BlobKey, std::ops::Range<u64>);
@@ -55,6 +61,7 @@ pub(crate) struct Fetcher {
     grid: u64,
     flights: Flights<Wanted, Result<Got, StoreError>>,
     counters: Arc<Counters>,
+    waits: Arc<Waits>,
     /// Of stores across a network.
     blocks: Option<Blocks>,
 }
@@ -69,17 +76,25 @@ impl Fetcher {
         let grid = store.grid().max(1);
         let waiter = Waiter::for_grid(grid)?;
         let counters: Arc<Counters> = Arc::default();
-        let blocks = waiter
-            .runtime()
-            .map(|runtime| Blocks::new(Arc::clone(&store), grid, runtime.clone(), Arc::clone(&counters)));
-        Ok(Self { waiter, grid, flights: Flights::new(), counters, blocks, store })
+        let waits: Arc<Waits> = Arc::default();
+        let blocks = waiter.runtime().map(|runtime| {
+            let (counters, waits) = (Arc::clone(&counters), Arc::clone(&waits));
+            Blocks::new(Arc::clone(&store), grid, runtime.clone(), counters, waits)
+        });
+        Ok(Self { waiter, grid, flights: Flights::new(), counters, waits, blocks, store })
     }
 
-    /// Sets what is kept of sealed blocks (bytes in memory, a cache on this device's disk), and whether to fetch ahead.
-    pub(crate) fn keep(&self, memory: u64, disk: Option<Arc<dyn BlockCache>>, plans: bool) {
+    /// Sets what is kept of sealed blocks (bytes in memory, a cache on this device's disk), whether to fetch ahead, and
+    /// whether to note what is asked for.
+    pub(crate) fn keep(&self, memory: u64, disk: Option<Arc<dyn BlockCache>>, plans: bool, note: bool) {
         if let Some(blocks) = &self.blocks {
-            blocks.keep(memory, disk, plans);
+            blocks.keep(memory, disk, plans, note);
         }
+    }
+
+    /// Blocks that were asked for so far, where that is noted.
+    pub(crate) fn touched(&self) -> Vec<blocks::Block> {
+        self.blocks.as_ref().map_or_else(Vec::new, Blocks::touched)
     }
 
     /// Whether the store is across a network.
@@ -98,7 +113,17 @@ impl Fetcher {
     /// Waits for an answer of the store on the calling thread.
     pub(crate) fn ask<T>(&self, answer: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
         count(&self.counters.store_calls, 1);
-        self.waiter.wait(answer)
+        let _waiting = self.waits.begin(None);
+        let answer = self.waiter.wait(answer);
+        self.waits.learn(answer.as_ref().err());
+        answer
+    }
+
+    /// Who waits for the store, and what is on its way.
+    pub(crate) fn activity(&self) -> Activity {
+        let (waits, away_since) = self.waits.now();
+        let (under_way, bytes_ahead) = self.blocks.as_ref().map_or((0, 0), Blocks::under_way);
+        Activity { waits, under_way, bytes_ahead, away_since }
     }
 
     fn get(&self, blob: BlobKey, range: Range) -> Result<Got, StoreError> {
@@ -169,10 +194,63 @@ impl Fetcher {
 
     /// At least the last `len` bytes (the whole blob if it is shorter).
     pub(crate) fn suffix(&self, blob: BlobKey, len: u64) -> Result<Got, VaultError> {
-        if let (Some(blocks), BlobKey::Pack(..), true) = (&self.blocks, blob, len <= self.grid) {
-            return Ok(blocks.tail(blob)?);
+        if let Some(kept) = self.blocks.as_ref().and_then(|blocks| blocks.end(blob, len)) {
+            return Ok(kept);
         }
-        Ok(self.get(blob, Range::Suffix(len.next_multiple_of(self.grid)))?)
+        let got = match (&self.blocks, blob) {
+            (Some(blocks), BlobKey::Pack(..)) if len <= self.grid => blocks.tail(blob)?,
+            _ => self.get(blob, Range::Suffix(len.next_multiple_of(self.grid)))?,
+        };
+        if let Some(blocks) = &self.blocks {
+            blocks.keep_end(blob, &got);
+        }
+        Ok(got)
+    }
+
+    /// Loads something from the end of a blob; once more where what this device kept of that end may be to blame.
+    pub(crate) fn load_end<T>(
+        &self,
+        blob: BlobKey,
+        load: impl Fn() -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        match load() {
+            Err(VaultError::Damaged { .. }) if self.forget_end(blob) => load(),
+            done => done,
+        }
+    }
+
+    /// Drops what this device keeps of the end of a blob; whether it kept any.
+    pub(crate) fn forget_end(&self, blob: BlobKey) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| blocks.forget_end(blob))
+    }
+
+    /// The parts of a range that are on this device, and the blocks that are not; none of either where the store is
+    /// near.
+    pub(crate) fn nearness(&self, blob: BlobKey, range: &std::ops::Range<u64>) -> Near {
+        match &self.blocks {
+            Some(blocks) => blocks.nearness(blob, range),
+            None => Near { bytes: range.end - range.start, missing: Vec::new() },
+        }
+    }
+
+    /// Numbers of the blocks that a range lies in.
+    pub(crate) fn blocks_of(&self, blob: BlobKey, range: &std::ops::Range<u64>) -> std::ops::Range<u32> {
+        self.blocks.as_ref().map_or(0..0, |blocks| blocks.blocks_of(blob, range))
+    }
+
+    /// Brings a block, or the end of a blob, into the disk cache; whether it is there now.
+    pub(crate) fn bring(&self, blob: BlobKey, block: u32) -> Result<bool, VaultError> {
+        let Some(blocks) = &self.blocks else { return Ok(false) };
+        if block == END_BLOCK {
+            self.suffix(blob, 1)?;
+            return Ok(blocks.holds_end(blob));
+        }
+        Ok(blocks.bring(blob, block)?)
+    }
+
+    /// Bytes that fetching the end of a blob costs; 0 where it is on this device.
+    pub(crate) fn end_to_fetch(&self, blob: BlobKey) -> u64 {
+        self.blocks.as_ref().filter(|blocks| !blocks.holds_end(blob)).map_or(0, |_| self.grid)
     }
 
     /// A whole small blob.

@@ -4,10 +4,11 @@
 //! **What always holds.** Whatever ends a trip, its readers are woken and its blocks are no longer on their way; what
 //! came is kept before that. **Where it is tested.** With the blocks, in `tests::far`.
 
-use super::blocks::{Core, TOTALS};
+use super::blocks::Core;
+use super::end;
 use super::trip::Trip;
 use crate::stats::count;
-use backupengine_store::{ErrorKind, Got, Range, StoreError};
+use backupengine_store::{END_BLOCK, ErrorKind, Got, Range, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,9 +25,11 @@ impl Core {
         };
         under_way.begun = Some((Instant::now(), flying));
         tracing::trace!(blob = %trip.blob, blocks = ?trip.blocks, ahead = trip.ahead, flying, "asking");
+        trip.begin();
         let answer = self.fetch(&trip).await;
         tracing::trace!(blob = %trip.blob, blocks = ?trip.blocks, good = answer.is_ok(), "answered");
         self.gate.learn(answer.as_ref().err());
+        self.waits.learn(answer.as_ref().err());
         drop(pass);
         under_way.land(answer);
     }
@@ -67,6 +70,9 @@ impl Core {
         if let Ok(got) = &answer {
             count(&self.counters.bytes_fetched, got.bytes.len() as u64);
             count(&self.counters.bytes_ahead, if trip.ahead { got.bytes.len() as u64 } else { 0 });
+            if let (true, Some(disk)) = (trip.blocks.is_empty(), &self.kept().disk) {
+                disk.put(trip.blob, END_BLOCK, &end::encode(got));
+            }
             // An end begins amid a block; only what is whole from its first byte on is kept.
             let first = got.offset.div_ceil(self.grid);
             let skip = (first * self.grid - got.offset).min(got.bytes.len() as u64) as usize;
@@ -84,10 +90,7 @@ impl Core {
             state.trips -= usize::from(begun.is_some());
             if let (Ok(got), Some((begun, flying))) = (&answer, begun) {
                 state.link.landed(got.bytes.len() as u64, begun.elapsed(), flying);
-                if state.totals.len() == TOTALS {
-                    state.totals.clear();
-                }
-                state.totals.insert(trip.blob, got.total);
+                state.know(trip.blob, got.total);
             } else if answer.is_err() {
                 state.rent.named(trip.blob, trip.blocks.clone(), false);
             }

@@ -6,7 +6,7 @@
 
 use backupengine_store::{BlobKey, ErrorKind, Got, StoreError};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
@@ -23,13 +23,25 @@ pub(crate) struct Trip {
     /// Nobody waited for it when it was sent.
     pub(crate) ahead: bool,
     wanted: Notify,
+    begun: AtomicBool,
     answer: Mutex<Option<Result<Got, StoreError>>>,
     landed: Condvar,
 }
 
 impl Trip {
     pub(crate) fn new(blob: BlobKey, blocks: Range<u32>, ahead: bool) -> Self {
-        Self { blob, blocks, ahead, wanted: Notify::new(), answer: Mutex::new(None), landed: Condvar::new() }
+        let (wanted, begun) = (Notify::new(), AtomicBool::new(false));
+        Self { blob, blocks, ahead, wanted, begun, answer: Mutex::new(None), landed: Condvar::new() }
+    }
+
+    /// It is asked for now.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked for.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Somebody waits for it now.

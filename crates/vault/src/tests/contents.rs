@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that differ at every place.
-fn pattern(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     (0..len)
         .map(|_| {
@@ -49,12 +49,12 @@ fn page(pack: &mut PackWriter, level: u8, rows: ExtentRows) -> ExtentPageRef {
     ExtentPageRef { len, frame: pack.frame(FrameKind::Extents, &bytes) }
 }
 
-fn id(vault: &Vault, session: SessionNo, name: &str) -> NodeId {
+pub(super) fn id(vault: &Vault, session: SessionNo, name: &str) -> NodeId {
     vault.lookup(NodeId::root(session), name.as_bytes()).unwrap().unwrap().id
 }
 
 /// Reads in every alignment worth trying.
-fn check(vault: &Vault, id: NodeId, bytes: &[u8]) {
+pub(super) fn check(vault: &Vault, id: NodeId, bytes: &[u8]) {
     let size = bytes.len() as u64;
     for offset in [0, 1, size / 3, size / 2, size.saturating_sub(1), size, size + 1, u64::MAX] {
         for len in [0, 1, 100, bytes.len(), bytes.len() + 10] {
@@ -239,7 +239,7 @@ fn many_readers_of_one_range_cost_one_read() {
 }
 
 /// Waits for other threads, not for ever.
-fn wait_for(done: impl Fn() -> bool) {
+pub(super) fn wait_for(done: impl Fn() -> bool) {
     let tries = (0..2_000).find(|_| {
         std::thread::sleep(Duration::from_millis(5));
         done()

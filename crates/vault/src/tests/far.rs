@@ -3,8 +3,8 @@
 use crate::fixture::{Counting, PackWriter, TreeWriter, World, holds};
 use crate::{Locked, Vault, VaultConfig};
 use backupengine_format::page::{Content, Extent};
-use backupengine_model::{ContentReader, FrameKind, NodeId, SessionNo, TreeReader};
-use backupengine_store::{BlobKey, BlockCache, Range};
+use backupengine_model::{ContentReader, FrameKind, NodeId, ReadFailure, SessionNo, TreeReader};
+use backupengine_store::{BlobKey, BlockCache, END_BLOCK, Range};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::ops;
@@ -356,4 +356,117 @@ fn blocks_on_this_device_are_not_fetched_again_and_wrong_ones_cost_one_fetch() {
     assert!(times.contains_key(&3) && times.contains_key(&30), "{times:?}");
     assert!(!times.contains_key(&15), "{times:?}");
     assert!(disk.dropped.lock().unwrap().contains(&(blob, 3)));
+}
+
+#[test]
+fn how_near_a_file_is_is_what_reading_it_fetches() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 20);
+    let blob = BlobKey::Pack(session, 0);
+    let disk = Arc::new(Disk::default());
+    // So little memory that nothing stays open.
+    let config = || VaultConfig {
+        memory: 1 << 20,
+        read_ahead_threads: 0,
+        blocks: Some(disk.clone()),
+        ..VaultConfig::default()
+    };
+    let (store, vault) = far(&world, config(), |_| {});
+    let file = id(&vault, session);
+    let gets = store.count();
+    let away = vault.nearness(file).unwrap().unwrap();
+    assert_eq!(store.count(), gets, "asking how near it is fetched something");
+    assert_eq!(away.near, 0);
+    assert!(away.stored >= bytes.len() as u64, "{away:?}");
+
+    // A part of it, then the rest: what was fetched is what was said.
+    let mut out = vec![0; 5 * FRAME];
+    vault.read_at(file, 0, &mut out).unwrap();
+    let part = vault.nearness(file).unwrap().unwrap();
+    assert!(part.near >= 5 * FRAME as u64 && part.near < away.stored, "{part:?}");
+    let fetched = vault.stats().bytes_fetched;
+    assert!(read_in_steps(&vault, file, 1 << 20) == bytes);
+    assert_eq!(vault.stats().bytes_fetched - fetched, part.to_fetch);
+    let whole = vault.nearness(file).unwrap().unwrap();
+    assert_eq!((whole.near, whole.to_fetch), (whole.stored, 0));
+    drop(vault);
+
+    // By another process: nothing is in memory, and nothing is asked of the store.
+    let (store, vault) = far(&world, config(), |_| {});
+    let file = id(&vault, session);
+    assert_eq!(vault.nearness(file).unwrap(), Some(whole));
+    let gets = store.count();
+    assert!(read_in_steps(&vault, file, 1 << 20) == bytes);
+    assert_eq!(store.count(), gets);
+    drop(vault);
+
+    // Without its end a pack cannot be opened; without a block it is not whole.
+    disk.drop_blocks(blob, END_BLOCK..END_BLOCK + 1);
+    let (_, vault) = far(&world, config(), |_| {});
+    let file = id(&vault, session);
+    assert_eq!(vault.nearness(file).unwrap().unwrap().to_fetch, GRID);
+    disk.drop_blocks(blob, 3..5);
+    let less = vault.nearness(file).unwrap().unwrap();
+    assert_eq!((less.near, less.to_fetch), (whole.stored - 2 * GRID, 3 * GRID));
+}
+
+#[test]
+fn a_file_of_a_store_that_is_near_is_near() {
+    let mut world = World::new();
+    let (session, _) = noise(&mut world, 3);
+    let (_, vault) = far(&world, VaultConfig::default(), |store| store.grid = 1);
+    let near = vault.nearness(id(&vault, session)).unwrap().unwrap();
+    assert_eq!((near.near, near.to_fetch), (near.stored, 0));
+    assert!(near.stored > 0);
+    let root = vault.nearness(NodeId::root(session)).unwrap_err();
+    assert_eq!(root.failure, ReadFailure::WrongKind);
+}
+
+#[test]
+fn the_end_of_a_pack_and_a_root_are_kept_and_wrong_ones_cost_one_fetch() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 3);
+    let disk = Arc::new(Disk::default());
+    let config =
+        || VaultConfig { read_ahead_threads: 0, blocks: Some(disk.clone()), ..VaultConfig::default() };
+    let blobs = [BlobKey::Root(session), BlobKey::Pack(session, 0)];
+    let ends = |vault: &Vault, store: &Counting| {
+        assert!(read_in_steps(vault, id(vault, session), 1 << 20) == bytes);
+        let gets = store.gets.lock().unwrap();
+        blobs.map(|blob| {
+            gets.iter().filter(|(key, range)| *key == blob && matches!(range, Range::Suffix(_))).count()
+        })
+    };
+    let (store, vault) = far(&world, config(), |_| {});
+    assert_eq!(ends(&vault, &store), [1, 1]);
+    let (store, vault) = far(&world, config(), |_| {});
+    assert_eq!(ends(&vault, &store), [0, 0]);
+    for blob in blobs {
+        let mut rotten = disk.get(blob, END_BLOCK).unwrap().to_vec();
+        let last = rotten.len() - 10;
+        rotten[last] ^= 1;
+        disk.put(blob, END_BLOCK, &rotten.into());
+    }
+    let (store, vault) = far(&world, config(), |_| {});
+    assert_eq!(ends(&vault, &store), [1, 1]);
+}
+
+#[test]
+fn what_was_asked_for_is_noted_where_that_is_wanted() {
+    let mut world = World::new();
+    let (session, bytes) = noise(&mut world, 3);
+    let config = VaultConfig { note_touched: true, ..VaultConfig::default() };
+    let (store, vault) = far(&world, config, |_| {});
+    assert!(read_in_steps(&vault, id(&vault, session), 1 << 20) == bytes);
+    let mut touched = vault.touched();
+    touched.sort_unstable();
+    let blob = BlobKey::Pack(session, 0);
+    let of_pack: Vec<u32> = touched.iter().filter(|(key, _)| *key == blob).map(|(_, block)| *block).collect();
+    let blocks = (3 * FRAME as u64).div_ceil(GRID) as u32;
+    let expected: Vec<u32> = (0..blocks).chain([END_BLOCK]).collect();
+    assert_eq!(of_pack, expected);
+    assert!(touched.contains(&(BlobKey::Root(session), END_BLOCK)), "{touched:?}");
+    assert!(asked(&store, blob).len() as u32 >= blocks);
+    let (_, vault) = far(&world, VaultConfig::default(), |_| {});
+    assert!(id(&vault, session).place > 0 && vault.touched().is_empty());
 }

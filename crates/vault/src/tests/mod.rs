@@ -4,6 +4,7 @@ mod contents;
 mod damage;
 mod far;
 mod forwards;
+mod seeds;
 mod snapshots;
 mod trees;
 mod trust;

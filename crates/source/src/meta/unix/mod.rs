@@ -4,11 +4,13 @@
 
 mod file;
 mod folder;
+mod local;
 mod mounts;
 mod open;
 
 pub use file::SourceFile;
 pub(crate) use folder::{Folder, Found, Look, NameKind};
+pub use local::LocalFiles;
 pub(crate) use mounts::mounts_of;
 pub use mounts::{OwnMount, own_mounts};
 

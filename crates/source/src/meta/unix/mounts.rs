@@ -40,27 +40,32 @@ fn mounts(wanted: impl Fn(&Mount<'_>) -> bool) -> io::Result<Vec<OwnMount>> {
     Ok(found.map(|m| OwnMount { path: bytes_to_path(unescape(m.path)), device: m.device }).collect())
 }
 
-struct Mount<'a> {
+pub(super) struct Mount<'a> {
+    pub(super) id: u64,
+    /// The mount it is mounted on.
+    pub(super) parent: u64,
     device: u64,
-    path: &'a [u8],
-    kind: &'a [u8],
+    /// Escaped: see [`unescape`].
+    pub(super) path: &'a [u8],
+    pub(super) kind: &'a [u8],
     source: &'a [u8],
 }
 
 /// One line of mountinfo (proc(5)): id, parent, major:minor, root, mount point, options, any number of
 /// optional fields, "-", type, source, options of the filesystem.
-fn parse(line: &[u8]) -> Option<Mount<'_>> {
+pub(super) fn parse(line: &[u8]) -> Option<Mount<'_>> {
     let mut fields = line.split(|&b| b == b' ');
-    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let (id, parent, device) = (text()?.parse().ok()?, text()?.parse().ok()?, text()?);
     let (major, minor) = device.split_once(':')?;
     let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
     let path = fields.nth(1)?;
     fields.find(|field| *field == b"-")?;
-    Some(Mount { device, path, kind: fields.next()?, source: fields.next()? })
+    Some(Mount { id, parent, device, path, kind: fields.next()?, source: fields.next()? })
 }
 
 /// Undoes `\040` and its like.
-fn unescape(text: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some((&first, tail)) = rest.split_first() {
         let octal =
@@ -84,6 +89,7 @@ mod tests {
     fn lines_are_read_with_and_without_optional_fields() {
         let line = b"36 35 0:52 / /home/me/my\\040snaps rw,nosuid shared:1 master:2 - fuse.backupengine backupengine rw";
         let mount = parse(line).unwrap();
+        assert_eq!((mount.id, mount.parent), (36, 35));
         assert_eq!((mount.kind, mount.source), (&b"fuse.backupengine"[..], &b"backupengine"[..]));
         assert_eq!(mount.device, rustix::fs::makedev(0, 52));
         assert_eq!(unescape(mount.path), b"/home/me/my snaps");
