@@ -74,7 +74,7 @@ fn files_say_how_near_they_are() {
     let server = Server::start();
     let person = Person::new();
     pushed(&server, &person);
-    person.mount(&[]);
+    person.mount(&["--no-seeds"]);
     let large = shown(&person, "large");
     let (cached, fetch) = near(&large);
     assert_eq!(cached, "0%");
@@ -89,7 +89,7 @@ fn files_say_how_near_they_are() {
 
     // On the disk they stay near for the next mount, and for one without the server.
     drop(server);
-    person.mount(&[]);
+    person.mount(&["--no-seeds"]);
     assert_eq!(near(&large), ("100%".to_owned(), 0));
     assert!(fs::read(&large).unwrap() == sample::bytes(1, 4 << 20));
     person.run(["unmount", person.at("mnt").to_str().unwrap()]).expect(0);
@@ -106,7 +106,7 @@ fn the_size_of_the_cache_is_given_to_a_mount_and_remembered() {
     let most = || person.run(["cache", "info", "--json"]).expect(0).json()["bytes_most"].as_u64().unwrap();
     let large = shown(&person, "large");
     let mount = |more: &[&str]| {
-        let mnt = person.mount(more);
+        let mnt = person.mount(&[&["--no-seeds"], more].concat());
         assert!(fs::read(&large).unwrap() == sample::bytes(1, 4 << 20));
         let near = near(&large);
         person.run(["unmount", mnt.to_str().unwrap()]).expect(0);
@@ -142,7 +142,7 @@ fn a_mount_says_who_waits_for_what_and_why() {
     let server = Server::behind(&control, &storage, |_| {}, |_| {});
     let person = Person::new();
     pushed(&server, &person);
-    person.mount(&[]);
+    person.mount(&["--no-seeds"]);
     let mountpoint = person.at("mnt");
     // All that is needed to open the file, so that what waits is its content.
     fs::metadata(shown(&person, "large")).unwrap();

@@ -16,6 +16,7 @@
 mod account_cache;
 mod account_devices;
 mod account_first;
+mod account_hard;
 mod account_json;
 mod account_keystore;
 mod account_login;

@@ -91,6 +91,7 @@ fn a_rollback_is_told_and_not_forgotten() {
 fn an_old_root_in_place_of_the_newest_is_told() {
     let home = Home::new();
     home.push("second").expect(0);
+    assert_eq!(home.snapshots().expect(0).stdout.lines().count(), 2);
     let floor = home.floor();
     let bucket = home.server.objects().to_owned();
     home.storage().lies(move |asked, pass| {

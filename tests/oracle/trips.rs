@@ -8,7 +8,6 @@ use backupengine_testkit::oracle::{Content, Tree, differences, disk, sample, sam
 use backupengine_testkit::recording::Call;
 use backupengine_testkit::{Recording, Strict};
 use backupengine_vault::{Locked, Vault, VaultConfig};
-use std::path::Path;
 use std::sync::{Arc, Barrier};
 
 /// A vault of 20 snapshots, each with `files` files more than the one before.

@@ -6,15 +6,17 @@
 use crate::account::Own;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a peer may say nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at something that comes soon.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Sent at once, of an answer that is.
+const PART: usize = 4096;
 /// Of one connection, and counted anew by whoever passes calls on.
 const HOP: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
 
@@ -100,6 +102,10 @@ struct Inner {
     seen: Mutex<Vec<Asked>>,
     stop: AtomicBool,
     away: AtomicBool,
+    /// Bytes a second that answers are sent with, all of them together; 0 for no limit.
+    rate: AtomicU64,
+    /// When what is being sent has left.
+    free: Mutex<Instant>,
     http: reqwest::Client,
     runtime: Own,
 }
@@ -115,6 +121,8 @@ impl Relay {
             seen: Mutex::default(),
             stop: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            rate: AtomicU64::new(0),
+            free: Mutex::new(Instant::now()),
             http: crate::account::client(),
             runtime: Own::new(),
         });
@@ -130,6 +138,9 @@ impl Relay {
                     drop((stream, listener));
                     while own.away.load(Ordering::SeqCst) && !own.stop.load(Ordering::SeqCst) {
                         std::thread::sleep(PAUSE);
+                    }
+                    if own.stop.load(Ordering::SeqCst) {
+                        return;
                     }
                     listener = TcpListener::bind(address).unwrap();
                     continue;
@@ -171,6 +182,11 @@ impl Relay {
         }
     }
 
+    /// All answers together go at this rate from now on, in bytes a second; 0 for no limit.
+    pub fn sends_at(&self, rate: u64) {
+        self.inner.rate.store(rate, Ordering::SeqCst);
+    }
+
     /// What was asked so far, oldest first, without bodies.
     pub fn seen(&self) -> Vec<Asked> {
         self.inner.seen.lock().unwrap().clone()
@@ -196,7 +212,38 @@ impl Inner {
         let lie = self.lie.lock().unwrap().clone();
         let pass = || self.pass(&asked);
         let reply = lie.map_or_else(pass, |lie| lie(&asked, &pass));
-        write(stream, &asked, &reply)
+        self.write(stream, &asked, &reply)
+    }
+
+    fn write(&self, mut stream: &TcpStream, asked: &Asked, reply: &Reply) -> std::io::Result<()> {
+        let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
+        for (name, value) in reply.headers.iter().filter(|(name, _)| name != "connection") {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if asked.method != "HEAD" && reply.status != 204 {
+            head.push_str(&format!("content-length: {}\r\n", reply.body.len()));
+        }
+        let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
+        stream.write_all(format!("{head}\r\n").as_bytes())?;
+        for part in reply.body[..sent].chunks(PART) {
+            self.wait_for_room(part.len());
+            stream.write_all(part)?;
+        }
+        stream.shutdown(Shutdown::Both)
+    }
+
+    /// Waits until so many bytes have left on a line of the rate that was set.
+    fn wait_for_room(&self, bytes: usize) {
+        let rate = self.rate.load(Ordering::SeqCst);
+        if rate == 0 {
+            return;
+        }
+        let until = {
+            let mut free = self.free.lock().unwrap();
+            *free = Instant::now().max(*free) + Duration::from_secs_f64(bytes as f64 / rate as f64);
+            *free
+        };
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
     }
 
     fn pass(&self, asked: &Asked) -> Reply {
@@ -243,18 +290,4 @@ fn read(stream: &TcpStream) -> std::io::Result<Option<Asked>> {
     reader.read_exact(&mut body)?;
     let path = target.split('?').next().unwrap().to_owned();
     Ok(Some(Asked { method, path, headers, body, target }))
-}
-
-fn write(mut stream: &TcpStream, asked: &Asked, reply: &Reply) -> std::io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
-    for (name, value) in reply.headers.iter().filter(|(name, _)| name != "connection") {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if asked.method != "HEAD" && reply.status != 204 {
-        head.push_str(&format!("content-length: {}\r\n", reply.body.len()));
-    }
-    let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-    stream.write_all(format!("{head}\r\n").as_bytes())?;
-    stream.write_all(&reply.body[..sent])?;
-    stream.shutdown(Shutdown::Both)
 }

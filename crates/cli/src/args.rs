@@ -215,6 +215,9 @@ pub(crate) struct Mount {
     /// [default: the size given last, else 10GiB or a tenth of the disk]
     #[arg(long, value_name = "SIZE")]
     pub(crate) cache_size: Option<String>,
+    /// How long a read waits for a server that does not answer, before it fails
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) timeout: u32,
     /// Let other users look in, by the permissions stored
     #[arg(long)]
     pub(crate) allow_other: bool,

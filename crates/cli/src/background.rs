@@ -179,6 +179,7 @@ fn arguments(
     if let Some(size) = &args.cache_size {
         flag("--cache-size", size.into());
     }
+    flag("--timeout", args.timeout.to_string().into());
     flag("--owner", if args.owner == Owner::Me { "me" } else { "stored" }.into());
     for option in &args.options {
         flag("--option", option.into());

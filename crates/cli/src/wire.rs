@@ -69,6 +69,8 @@ pub(crate) struct How {
     pub(crate) cache_size: Option<u64>,
     /// What is kept on this device's disk, of an account's vault.
     pub(crate) blocks: Blocks,
+    /// How long a read waits for the store, where it does not wait until the store gives up.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// What is kept on this device's disk.
@@ -83,7 +85,7 @@ pub(crate) enum Blocks {
 
 impl Default for How {
     fn default() -> Self {
-        Self { memory: MEMORY, cache_size: None, blocks: Blocks::Behind }
+        Self { memory: MEMORY, cache_size: None, blocks: Blocks::Behind, timeout: None }
     }
 }
 
@@ -275,7 +277,7 @@ impl Wire {
         };
         let note_touched = matches!(how.blocks, Blocks::Kept(_));
         let read_ahead_threads = read_ahead_threads();
-        Ok(VaultConfig { memory: how.memory, read_ahead_threads, blocks, note_touched })
+        Ok(VaultConfig { memory: how.memory, read_ahead_threads, blocks, note_touched, timeout: how.timeout })
     }
 
     fn unlock(

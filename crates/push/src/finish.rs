@@ -16,7 +16,7 @@ use crate::session;
 use crate::tree::FinishedTree;
 use backupengine_format::page::Xattr;
 use backupengine_format::root::RootRecord;
-use backupengine_model::ledger::Commit;
+use backupengine_model::ledger::{Commit, SnapshotRecord};
 use backupengine_model::{
     Attributes, DeviceId, FrameKind, PackRef, RootHash, SessionNo, SnapshotId, SnapshotInfo, Totals,
 };
@@ -73,10 +73,9 @@ pub(crate) fn sources(config: &PushConfig) -> Vec<Vec<u8>> {
 
 /// What the commit made.
 pub(crate) struct Made {
-    pub(crate) id: SnapshotId,
+    /// As the ledger lists it.
+    pub(crate) record: SnapshotRecord,
     pub(crate) root: RootHash,
-    /// Bytes of the root pack.
-    pub(crate) size: u64,
 }
 
 /// Stores the root and commits.
@@ -139,5 +138,5 @@ pub(crate) fn finish(
     let meta_packs = session::meta_packs(&record);
     let commit = Commit { snapshot, packs: facts.packs, bytes: facts.bytes + root_size, meta_packs };
     vault.ask(source.store.commit(info.device, &commit))?;
-    Ok(Made { id: info.id, root, size: root_size })
+    Ok(Made { record: commit.snapshot, root })
 }

@@ -78,6 +78,7 @@ pub use error::PushError;
 pub use seeds::LiveSeeds;
 pub use stats::{Observer, PushStats};
 
+use backupengine_model::ledger::SnapshotRecord;
 use backupengine_model::{RootHash, SessionNo, SnapshotId};
 use backupengine_source::Notice;
 use backupengine_store::Writable;
@@ -93,6 +94,8 @@ pub type Random<'a> = &'a (dyn Fn(&mut [u8]) + Sync);
 pub struct PushReport {
     /// `None` after a dry run.
     pub snapshot: Option<(SessionNo, SnapshotId)>,
+    /// The snapshot as the ledger lists it now.
+    pub record: Option<SnapshotRecord>,
     /// Hash of its root: with the session what a device remembers of what it made (a floor).
     pub root: Option<RootHash>,
     /// Final figures.

@@ -114,7 +114,7 @@ impl Run<'_> {
         let budget = Budget::new(BYTES_IN_FLIGHT);
         Walk::new(&shared, None, budget, self.streams(parent)).run(walker)?;
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
-        Ok(PushReport { snapshot: None, root: None, stats, notices })
+        Ok(PushReport { snapshot: None, record: None, root: None, stats, notices })
     }
 
     /// Pushes.
@@ -154,7 +154,7 @@ impl Run<'_> {
         let facts = Facts { attributes, xattrs, chain, packs, bytes: session.bytes + bytes };
         shared.go_on()?;
         let made = finish::finish(self.vault, self.device, self.config, rest, tree, facts)?;
-        shared.progress.count.bytes_stored.add(made.size);
+        shared.progress.count.bytes_stored.add(made.record.root_size);
         self.keep_state(sides, parent.as_ref().map(|(info, _)| info), lock.is_held());
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
         drop(shared);
@@ -162,8 +162,8 @@ impl Run<'_> {
         if let Some(claim) = session.claim {
             claim.end();
         }
-        let snapshot = Some((session.number, made.id));
-        Ok(PushReport { snapshot, root: Some(made.root), stats, notices })
+        let snapshot = Some((session.number, made.record.id));
+        Ok(PushReport { snapshot, record: Some(made.record), root: Some(made.root), stats, notices })
     }
 
     fn stages<'s>(

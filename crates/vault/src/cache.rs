@@ -12,6 +12,7 @@
 //! 20 to 30 ns, of which one listing makes thousands.
 
 use crate::VaultError;
+use crate::fetch::deadline;
 use crate::open::Opener;
 use crate::stats::count;
 use backupengine_format::FormatError;
@@ -20,9 +21,10 @@ use backupengine_format::page::{
 };
 use backupengine_model::{FrameKind, FrameRef};
 use bytes::Bytes;
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A cache weighed by bytes.
 pub(crate) type Weighed<K, V, W> = Cache<K, V, W>;
@@ -41,6 +43,30 @@ where
     options.estimated_items_capacity((bytes / usual).max(1) as usize);
     let built = options.build().expect("capacity and item estimate are both given");
     Cache::with_options(built, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
+/// From the cache, or as `load` makes it. Threads that want the same meanwhile wait for that, as long as they may.
+pub(crate) fn loaded<K, V, W>(
+    cache: &Weighed<K, V, W>,
+    key: &K,
+    load: impl FnOnce() -> Result<V, VaultError>,
+) -> Result<V, VaultError>
+where
+    K: Eq + std::hash::Hash + Clone,
+    V: Clone,
+    W: Weighter<K, V> + Clone,
+{
+    let left = deadline::until().map(|until| until.saturating_duration_since(Instant::now()));
+    match cache.get_value_or_guard(key, left) {
+        GuardResult::Value(value) => Ok(value),
+        GuardResult::Guard(place) => {
+            let value = load()?;
+            // Refused where the key was removed meanwhile: then it is not kept.
+            drop(place.insert(value.clone()));
+            Ok(value)
+        }
+        GuardResult::Timeout => Err(deadline::passed().into()),
+    }
 }
 
 /// Weighs opened frames.
@@ -67,7 +93,7 @@ impl Frames {
 
     /// A data frame, from memory or the store; `plain_len` where the reference implies the exact length.
     pub(crate) fn get(&self, at: &FrameRef, plain_len: Option<usize>) -> Result<Bytes, VaultError> {
-        let bytes = self.cache.get_or_insert_with(at, || self.opener.open(FrameKind::Data, at, plain_len))?;
+        let bytes = loaded(&self.cache, at, || self.opener.open(FrameKind::Data, at, plain_len))?;
         if plain_len.is_some_and(|len| len != bytes.len()) {
             let blob = crate::fetch::blob_of(at.pack.session, at.pack.number);
             return Err(VaultError::damaged(
@@ -81,7 +107,7 @@ impl Frames {
 
     /// Opens a frame that nobody waits for yet.
     pub(crate) fn get_ahead(&self, at: &FrameRef, plain_len: Option<usize>) -> Result<(), VaultError> {
-        self.cache.get_or_insert_with(at, || {
+        loaded(&self.cache, at, || {
             count(&self.opener.fetcher().counters().frames_ahead, 1);
             self.opener.open(FrameKind::Data, at, plain_len)
         })?;
@@ -203,8 +229,8 @@ impl Pages {
 
     /// The leaf at this place, which must hold `entries` nodes.
     pub(crate) fn leaf(&self, at: &FrameRef, entries: u64) -> Result<Arc<LeafPage>, VaultError> {
-        let load = || Ok::<_, VaultError>(Page::Leaf(Arc::new(self.opener.leaf(at)?.1)));
-        match self.cache.get_or_insert_with(at, load)? {
+        let load = || Ok(Page::Leaf(Arc::new(self.opener.leaf(at)?.1)));
+        match loaded(&self.cache, at, load)? {
             Page::Leaf(page) if page.entries.len() as u64 == entries => Ok(page),
             _ => Err(misplaced(at)),
         }
@@ -212,8 +238,8 @@ impl Pages {
 
     /// The index page at this place, which must be of `level` and count `entries` nodes.
     pub(crate) fn index(&self, at: &FrameRef, level: u8, entries: u64) -> Result<Arc<Index>, VaultError> {
-        let load = || Ok::<_, VaultError>(Page::Index(Arc::new(self.opener.index(at)?)));
-        match self.cache.get_or_insert_with(at, load)? {
+        let load = || Ok(Page::Index(Arc::new(self.opener.index(at)?)));
+        match loaded(&self.cache, at, load)? {
             Page::Index(index) if index.page.level == level && index.total == entries => Ok(index),
             _ => Err(misplaced(at)),
         }
@@ -229,9 +255,9 @@ impl Pages {
                 ExtentRows::Pages(rows) => running_sums(rows.iter().map(|row| row.len)),
             };
             let (starts, total) = sums.ok_or_else(|| misplaced(at))?;
-            Ok::<_, VaultError>(Page::Extents(Arc::new(Extents { page, starts, total })))
+            Ok(Page::Extents(Arc::new(Extents { page, starts, total })))
         };
-        match self.cache.get_or_insert_with(at, load)? {
+        match loaded(&self.cache, at, load)? {
             Page::Extents(extents) if extents.total == len => Ok(extents),
             _ => Err(misplaced(at)),
         }

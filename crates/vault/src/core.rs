@@ -3,7 +3,7 @@
 //! **What it may not do.** Hold logic: each question goes to its module. **What always holds.** All caches
 //! together stay within [`VaultConfig::memory`]. **Where it is tested.** In the reader's tests.
 
-use crate::cache::{Frames, Pages, Weighed, weighed};
+use crate::cache::{Frames, Pages, Weighed, loaded, weighed};
 use crate::codec;
 use crate::content::{LONG, Next, Reading, Starts, starts_of};
 use crate::error::VaultError;
@@ -25,6 +25,7 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Budgets.
 #[derive(Clone)]
@@ -37,20 +38,24 @@ pub struct VaultConfig {
     pub blocks: Option<Arc<dyn BlockCache>>,
     /// Whether [`Vault::touched`] is to be told, for what is to be kept on this device.
     pub note_touched: bool,
+    /// How long a question to the read ports waits for a store across a network; then it fails as
+    /// `ReadFailure::TimedOut`. What is on its way comes nevertheless. `None`: until the store gives up.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for VaultConfig {
     fn default() -> Self {
-        Self { memory: 96 << 20, read_ahead_threads: 2, blocks: None, note_touched: false }
+        Self { memory: 96 << 20, read_ahead_threads: 2, blocks: None, note_touched: false, timeout: None }
     }
 }
 
 impl std::fmt::Debug for VaultConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { memory, read_ahead_threads, blocks, note_touched } = self;
+        let Self { memory, read_ahead_threads, blocks, note_touched, timeout } = self;
         let mut shown = f.debug_struct("VaultConfig");
         shown.field("memory", memory).field("read_ahead_threads", read_ahead_threads);
-        shown.field("blocks", &blocks.is_some()).field("note_touched", note_touched).finish()
+        shown.field("blocks", &blocks.is_some()).field("note_touched", note_touched);
+        shown.field("timeout", timeout).finish()
     }
 }
 
@@ -81,6 +86,8 @@ pub(crate) struct Core {
     fetched: Mutex<Cursors>,
     ahead: ReadAhead,
     seeds: OnceLock<Seedbed>,
+    /// See [`VaultConfig::timeout`].
+    pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -140,6 +147,7 @@ impl Vault {
             frames,
             opener,
             seeds: OnceLock::new(),
+            timeout: config.timeout,
         };
         Self { core: Arc::new(core) }
     }
@@ -282,7 +290,7 @@ impl Vault {
 impl Core {
     /// An opened snapshot, loaded once while it stays in the cache.
     pub(crate) fn tree(&self, session: SessionNo) -> Result<Arc<Tree>, VaultError> {
-        self.trees.get_or_insert_with(&session, || {
+        loaded(&self.trees, &session, || {
             let listed = self.snapshots.record(session)?;
             let root = root::load(&self.opener, session, Some(listed.head_len))?;
             root.agrees_with(&listed)?;
@@ -305,7 +313,7 @@ impl Core {
 
     /// Where the children of a directory stand.
     pub(crate) fn runs(&self, tree: &Tree, dir: NodeId) -> Result<Arc<Runs>, VaultError> {
-        self.runs.get_or_insert_with(&dir, || {
+        loaded(&self.runs, &dir, || {
             let path = self.directory(tree, dir)?;
             Ok(Arc::new(tree.runs(&self.pages, path)?))
         })
@@ -400,10 +408,12 @@ impl Core {
         for &id in ids.iter().filter(|id| id.place != 0) {
             let tree = self.tree(id.session)?;
             let found = tree.found(&self.pages, id)?;
+            let reading = self.reading(id, &found);
             match &found.entry().content {
+                Content::Bundle { .. } | Content::Extents(_) | Content::Pages(_) if reading.is_seeded() => {}
                 Content::Bundle { frame, .. } if !self.frames.holds(frame) => push_range(&mut ranges, frame),
                 Content::Extents(_) | Content::Pages(_) => {
-                    for (blob, range) in self.ranges(&self.reading(id, &found), 0, WILL_READ) {
+                    for (blob, range) in self.ranges(&reading, 0, WILL_READ) {
                         push_place(&mut ranges, blob, range);
                     }
                 }

@@ -7,6 +7,7 @@
 //! **Where it is tested.** In the reader's tests and `tests/damage`.
 
 use crate::VaultError;
+use crate::cache::loaded;
 use crate::codec::{self, Wiped};
 use crate::fetch::{Class, Fetcher, blob_of};
 use crate::forward::{self, Relocation, Relocations};
@@ -97,7 +98,7 @@ impl Opener {
         plain_len: Option<usize>,
     ) -> Result<Bytes, VaultError> {
         let class = class_of(kind, plain_len);
-        let pack = self.packs.get_or_insert_with(&at.pack, || {
+        let pack = loaded(&self.packs, &at.pack, || {
             // While the pack's end is on its way, so is the frame: one round trip, not two.
             let blob = blob_of(at.pack.session, at.pack.number);
             self.fetcher.start(blob, at.offset.into(), at.stored_len.into(), class);
@@ -137,7 +138,7 @@ impl Opener {
                 let load = |(session, number)| {
                     let blob = blob_of(session, number);
                     let load = || forward::load(&self.fetcher, &self.keyring, session, number);
-                    let relocation = self.relocations.get_or_insert_with(&blob, load)?;
+                    let relocation = loaded(&self.relocations, &blob, load)?;
                     Ok((blob, relocation))
                 };
                 let moved: Result<Vec<_>, VaultError> = moved.into_iter().map(load).collect();

@@ -6,6 +6,7 @@
 
 use crate::content::piece;
 use crate::core::Core;
+use crate::fetch::deadline;
 use crate::tree::{Found, Tree};
 use crate::{Vault, VaultError};
 use backupengine_format::page::{Content, Xattr, XattrValue};
@@ -18,10 +19,12 @@ use std::sync::Arc;
 
 impl TreeReader for Vault {
     fn snapshots(&self) -> Result<Arc<Vec<SnapshotInfo>>, ReadError> {
+        let _within = deadline::within(self.core.timeout);
         self.list().map_err(|error| error.told(None))
     }
 
     fn version(&self) -> Result<u64, ReadError> {
+        let _within = deadline::within(self.core.timeout);
         self.core.snapshots.version().map_err(|error| error.told(None))
     }
 
@@ -59,6 +62,7 @@ impl TreeReader for Vault {
     }
 
     fn vault_size(&self) -> Result<u64, ReadError> {
+        let _within = deadline::within(self.core.timeout);
         let space = self.core.opener.fetcher().space().map_err(VaultError::from);
         space.map(|(taken, _)| taken).map_err(|error| error.told(None))
     }
@@ -87,6 +91,7 @@ impl ContentReader for Vault {
     }
 
     fn will_need(&self, ids: &[NodeId]) {
+        let _within = deadline::within(self.core.timeout);
         if let Err(error) = self.core.will_need(ids) {
             tracing::debug!(error = crate::error::describe(&error), "fetching ahead was not possible");
         }
@@ -106,6 +111,7 @@ impl ContentReader for Vault {
 impl Core {
     /// Answers a question about `id`, or says what is wrong with which path.
     fn answer<T>(&self, id: NodeId, ask: impl FnOnce() -> Result<T, VaultError>) -> Result<T, ReadError> {
+        let _within = deadline::within(self.timeout);
         ask().map_err(|error| {
             // What retention took away is no damage.
             if error.is_missing() && matches!(self.snapshots.is_listed(id.session), Ok(false)) {

@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 /// Least `--memory`: below it every read would throw out what the one before needs.
 const LEAST: u64 = 32 << 20;
 
+/// Threads that answer where each may wait for a server: so many reads can wait before something that is here has to.
+const FAR_THREADS: usize = 32;
+
 /// Which part of the memory for what is kept open may go to knowing what lies in live files.
 const SEEDS_SHARE: u64 = 8;
 
@@ -96,7 +99,8 @@ fn open_and_mount(
     what: Option<&What>,
     stage: &Mutex<Stage>,
 ) -> Result<Served, Failure> {
-    let how = How { memory: budget.opened, cache_size: budget.cache, ..How::default() };
+    let timeout = Some(Duration::from_secs(args.timeout.into()));
+    let how = How { memory: budget.opened, cache_size: budget.cache, timeout, ..How::default() };
     let opened = wire.open_to_look(&how)?;
     // Files are opened with the rights of this user, whoever asks: others are given the store's bytes.
     let others = args.allow_other || args.options.iter().any(|option| option.contains("allow_"));
@@ -107,12 +111,15 @@ fn open_and_mount(
     let mut config = ServeConfig::new(mountpoint);
     config.allow_other = args.allow_other;
     config.options.clone_from(&args.options);
+    let far = opened.online.is_some() || opened.away.is_some();
+    if far {
+        config.threads = FAR_THREADS;
+    }
     // Held while mounting: a signal in between waits, and then unmounts.
     let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
     let mounted = backupengine_fuse::mount(core, &config)?;
     *stage = Stage::Mounted(mounted.mountpoint().to_owned());
     let store: Arc<OnceLock<PresignedStore>> = Arc::default();
-    let far = opened.online.is_some() || opened.away.is_some();
     if let Some((_, online)) = opened.online {
         drop(store.set(online));
     }

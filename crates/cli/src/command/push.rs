@@ -58,6 +58,9 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
     if let (Some((session, _)), Some(root)) = (report.snapshot, report.root) {
         wire.raise_floor(opened.vault.keyring().vault(), device.key.id(), session, root)?;
     }
+    if let Some(record) = report.record.clone().filter(|_| opened.online.is_some()) {
+        wire.remember_own(opened.vault.keyring().vault(), record, report.stats.bytes_stored);
+    }
     print(wire, &report, begun)?;
     Ok(if report.stats.errors > 0 { Outcome::Partial } else { Outcome::Done })
 }

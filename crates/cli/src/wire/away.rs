@@ -10,7 +10,8 @@ use crate::error::{Failure, Kind};
 use crate::output::tell;
 use crate::place::Place;
 use crate::seen::{self, Seen};
-use backupengine_model::Timestamp;
+use backupengine_model::ledger::SnapshotRecord;
+use backupengine_model::{Timestamp, VaultId};
 use backupengine_store::{BLOCK_LEN, LastSeen, Readable};
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::{Locked, Vault};
@@ -91,6 +92,20 @@ impl Wire {
         let opened = self.open_how(&how)?;
         let (_, store) = opened.online.ok_or_else(|| Failure::usage("this vault has no server"))?;
         Ok(store)
+    }
+
+    /// Adds a snapshot that this device made to the list that is kept: without it the list would show an older past than
+    /// the floor allows.
+    pub(crate) fn remember_own(&self, vault: VaultId, record: SnapshotRecord, stored: u64) {
+        let path = seen::path(&self.places.state, vault);
+        let Some(mut seen) = seen::load(&path) else { return };
+        // The version stays as it was: the next time the server is asked, its list is another.
+        seen.list.snapshots.retain(|known| known.session != record.session);
+        seen.list.snapshots.push(record);
+        (seen.used, seen.at) = (seen.used.saturating_add(stored), crate::time::now());
+        if let Err(failure) = seen::save(&path, &seen) {
+            tracing::warn!("the new snapshot cannot be remembered: {}", failure.message());
+        }
     }
 
     /// Keeps the list of snapshots for when the server is not reached.

@@ -85,6 +85,10 @@ begin
   if lease is not null and lease !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
     perform app.bad('lease');
   end if;
+  -- Looked at first: which of the policy and the condition below is asked first differs between releases of PostgreSQL 15.
+  if exists (select from app.lease l where l.id = lease::uuid and (l.vault <> home.id or l.device <> me.device)) then
+    perform app.refuse('not_found', 'This device has no such lease on this vault.', 'Mount again.');
+  end if;
   insert into app.lease as l (id, tenant, vault, device, snapshots, expires_at)
     values (coalesce(lease::uuid, gen_random_uuid()), me.tenant, home.id, me.device, opened, now() + interval '1 hour')
     on conflict (id) do update set

@@ -8,6 +8,7 @@ use backupengine_store::{BoxFuture, ErrorKind, StoreError};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How answers are waited for. This crate's only runtime lives here.
@@ -39,22 +40,28 @@ impl Waiter {
         }
     }
 
-    /// Runs `answer` to its end.
-    pub(crate) fn wait<T>(&self, mut answer: BoxFuture<'_, T>) -> T {
+    /// Runs `answer` to its end, or drops it where it has not come by `until`. A store that works on the calling thread
+    /// cannot be left before it is done.
+    pub(crate) fn wait<T>(&self, mut answer: BoxFuture<'_, T>, until: Option<Instant>) -> Option<T> {
         if let Self::Far(runtime) = self {
-            return runtime.block_on(answer);
+            let Some(until) = until else { return Some(runtime.block_on(answer)) };
+            return runtime.block_on(async { tokio::time::timeout_at(until.into(), answer).await.ok() });
         }
         let mut quick = Context::from_waker(Waker::noop());
         if let Poll::Ready(value) = answer.as_mut().poll(&mut quick) {
-            return value;
+            return Some(value);
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         loop {
             if let Poll::Ready(value) = answer.as_mut().poll(&mut context) {
-                return value;
+                return Some(value);
             }
-            thread::park();
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => return None,
+                Some(left) => thread::park_timeout(left),
+            }
         }
     }
 }
@@ -92,14 +99,17 @@ mod tests {
     fn an_answer_is_waited_for_with_and_without_a_runtime() {
         for grid in [1, 65_536] {
             let waiter = Waiter::for_grid(grid).unwrap();
-            assert_eq!(waiter.wait(Box::pin(async { 5 })), 5);
-            assert_eq!(waiter.wait(Box::pin(Late(None))), 7);
+            assert_eq!(waiter.wait(Box::pin(async { 5 }), None), Some(5));
+            assert_eq!(waiter.wait(Box::pin(Late(None)), None), Some(7));
+            let soon = Some(Instant::now() + Duration::from_millis(1));
+            assert_eq!(waiter.wait(Box::pin(std::future::pending::<u32>()), soon), None);
+            assert_eq!(waiter.wait(Box::pin(async { 5 }), soon), Some(5));
         }
         let far = Waiter::for_grid(2).unwrap();
-        let slept = far.wait(Box::pin(async {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        let sleep = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
             1
-        }));
-        assert_eq!(slept, 1);
+        };
+        assert_eq!(far.wait(Box::pin(sleep), None), Some(1));
     }
 }

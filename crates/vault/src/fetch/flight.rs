@@ -3,10 +3,12 @@
 //! **What it may not do.** Keep an answer longer than somebody waits for it. **What always holds.** If the
 //! fetching thread dies, those who wait fetch for themselves. **Where it is tested.** Below.
 
+use super::deadline;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Fetches that are under way.
 pub(crate) struct Flights<K, V> {
@@ -44,12 +46,8 @@ impl<K: Hash + Eq + Copy, V: Clone> Flights<K, V> {
             }
         };
         if let Some(flight) = theirs {
-            let flying = |state: &mut State<V>| matches!(state, State::Flying);
-            let state = flight.landed.wait_while(lock(&flight.state), flying);
-            if let State::Landed(value) = &*state.unwrap_or_else(PoisonError::into_inner) {
-                return value.clone();
-            }
-            return fetch();
+            // Whoever may wait no longer asks for themselves, and is told so.
+            return flight.wait().unwrap_or_else(fetch);
         }
         let mut landing = Landing { flights: self, key, flying: true };
         let value = fetch();
@@ -61,6 +59,30 @@ impl<K: Hash + Eq + Copy, V: Clone> Flights<K, V> {
             }
         }
         value
+    }
+}
+
+impl<V: Clone> Flight<V> {
+    /// What it brings; `None` where it brings nothing, or not in the time this thread has.
+    fn wait(&self) -> Option<V> {
+        let mut state = lock(&self.state);
+        loop {
+            match &*state {
+                State::Landed(value) => return Some(value.clone()),
+                State::Lost => return None,
+                State::Flying => {}
+            }
+            state = match deadline::until() {
+                None => self.landed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.landed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
 }
 

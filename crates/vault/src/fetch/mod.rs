@@ -20,6 +20,7 @@
 pub(crate) mod ahead;
 mod block_on;
 mod blocks;
+pub(crate) mod deadline;
 mod end;
 pub(crate) mod flight;
 mod here;
@@ -114,7 +115,7 @@ impl Fetcher {
     pub(crate) fn ask<T>(&self, answer: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
         count(&self.counters.store_calls, 1);
         let _waiting = self.waits.begin(None);
-        let answer = self.waiter.wait(answer);
+        let answer = self.waiter.wait(answer, deadline::until()).unwrap_or_else(|| Err(deadline::passed()));
         self.waits.learn(answer.as_ref().err());
         answer
     }

@@ -4,10 +4,12 @@
 //! lands, however it lands; a trip that somebody waits for waits at no gate.
 //! **Where it is tested.** Below.
 
+use super::deadline;
 use backupengine_store::{BlobKey, ErrorKind, Got, StoreError};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Ranges fetched ahead at once: first, fewest, most.
@@ -23,25 +25,25 @@ pub(crate) struct Trip {
     /// Nobody waited for it when it was sent.
     pub(crate) ahead: bool,
     wanted: Notify,
-    begun: AtomicBool,
+    begun: OnceLock<Instant>,
     answer: Mutex<Option<Result<Got, StoreError>>>,
     landed: Condvar,
 }
 
 impl Trip {
     pub(crate) fn new(blob: BlobKey, blocks: Range<u32>, ahead: bool) -> Self {
-        let (wanted, begun) = (Notify::new(), AtomicBool::new(false));
+        let (wanted, begun) = (Notify::new(), OnceLock::new());
         Self { blob, blocks, ahead, wanted, begun, answer: Mutex::new(None), landed: Condvar::new() }
     }
 
     /// It is asked for now.
     pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+        self.begun.get_or_init(Instant::now);
     }
 
     /// Whether it was asked for.
     pub(crate) fn is_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+        self.begun.get().is_some()
     }
 
     /// Somebody waits for it now.
@@ -54,13 +56,25 @@ impl Trip {
         self.landed.notify_all();
     }
 
-    /// Waits on the calling thread.
+    /// Waits on the calling thread, as long as it may.
     pub(crate) fn wait(&self) -> Result<Got, StoreError> {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = self.landed.wait_while(answer, |answer| answer.is_none());
-        let answer = answer.unwrap_or_else(PoisonError::into_inner);
-        let broken = || Err(StoreError::new(ErrorKind::Io, "the fetch broke off").about(self.blob));
-        answer.clone().unwrap_or_else(broken)
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(answer) = &*answer {
+                return answer.clone();
+            }
+            // Asked anew each time: a trip that waited at the gate may have begun.
+            answer = match deadline::until_of(self.begun.get().copied()) {
+                None => self.landed.wait(answer).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(deadline::passed().about(self.blob));
+                    }
+                    self.landed.wait_timeout(answer, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
 }
 

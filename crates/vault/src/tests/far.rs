@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const GRID: u64 = 65_536;
-const FRAME: usize = 200_000;
+pub(crate) const FRAME: usize = 200_000;
 
 /// One file of so many frames that do not compress.
-fn noise(world: &mut World, frames: usize) -> (SessionNo, Vec<u8>) {
+pub(crate) fn noise(world: &mut World, frames: usize) -> (SessionNo, Vec<u8>) {
     let mut state = 88_172_645_463_325_252_u64;
     let bytes: Vec<u8> = (0..frames * FRAME)
         .map(|_| {
@@ -53,7 +53,11 @@ fn noise_in_packs(world: &mut World, packs: usize, frames: usize) -> (SessionNo,
     (world.push(TreeWriter::new([]).with(holds("noise", all.len() as u64, content))), all)
 }
 
-fn far(world: &World, config: VaultConfig, change: impl FnOnce(&mut Counting)) -> (Arc<Counting>, Vault) {
+pub(crate) fn far(
+    world: &World,
+    config: VaultConfig,
+    change: impl FnOnce(&mut Counting),
+) -> (Arc<Counting>, Vault) {
     let mut store = Counting::new(world);
     store.grid = GRID;
     change(&mut store);
@@ -62,7 +66,7 @@ fn far(world: &World, config: VaultConfig, change: impl FnOnce(&mut Counting)) -
     (store, vault)
 }
 
-fn id(vault: &Vault, session: SessionNo) -> NodeId {
+pub(crate) fn id(vault: &Vault, session: SessionNo) -> NodeId {
     vault.lookup(NodeId::root(session), b"noise").unwrap().unwrap().id
 }
 

@@ -4,6 +4,7 @@ mod contents;
 mod damage;
 mod far;
 mod forwards;
+mod patience;
 mod seeds;
 mod snapshots;
 mod trees;
