@@ -17,6 +17,9 @@ use backupengine_store::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Which part of a reader's memory blocks may take that wait to be put: a fourth of what comes in at once.
+const WAITING_SHARE: u64 = 6;
+
 /// Folder of the cache of a vault.
 pub(crate) fn folder(cache: &Path, vault: VaultId) -> PathBuf {
     cache.join(vault.to_string()).join("blocks")
@@ -30,8 +33,8 @@ pub(crate) fn open(cache: &Path, vault: VaultId, size: Option<u64>) -> Result<Di
     DiskCache::open(folder(cache, vault), DiskCacheConfig { vault, size }).map_err(no_room)
 }
 
-/// The cache as a reader takes it, put to behind its back. None where nothing is to be kept, or where its folder
-/// cannot be used: reading is slower then, not wrong.
+/// The cache as a reader takes it, put to behind its back; a share of the reader's `memory` in bytes may wait for that.
+/// None where nothing is to be kept, or where its folder cannot be used: reading is slower then, not wrong.
 ///
 /// # Errors
 /// When a `size` is given and cannot be set.
@@ -39,11 +42,12 @@ pub(crate) fn for_reading(
     cache: &Path,
     vault: VaultId,
     size: Option<u64>,
+    memory: u64,
 ) -> Result<Option<Arc<dyn BlockCache>>, Failure> {
     match DiskCache::open(folder(cache, vault), DiskCacheConfig { vault, size }) {
         // Where nothing has a place to stay, nothing is to be fetched ahead as if it had.
         Ok(opened) if opened.keeps_nothing() => Ok(None),
-        Ok(opened) => Ok(Some(Arc::new(WriteBehind::new(Arc::new(opened))))),
+        Ok(opened) => Ok(Some(Arc::new(WriteBehind::new(Arc::new(opened), memory / WAITING_SHARE)))),
         Err(error) if size.is_some() => Err(no_room(error)),
         Err(error) => {
             tracing::warn!(%error, "nothing is kept on this device: the cache's folder cannot be used");

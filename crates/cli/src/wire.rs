@@ -271,7 +271,9 @@ impl Wire {
     /// `cached` is the vault of an account.
     fn config_of(&self, how: &How, cached: Option<VaultId>) -> Result<VaultConfig, Failure> {
         let blocks = match (cached, &how.blocks) {
-            (Some(vault), Blocks::Behind) => cache::for_reading(&self.places.cache, vault, how.cache_size)?,
+            (Some(vault), Blocks::Behind) => {
+                cache::for_reading(&self.places.cache, vault, how.cache_size, how.memory)?
+            }
             (Some(_), Blocks::Kept(cache)) => Some(cache.clone() as Arc<dyn BlockCache>),
             _ => None,
         };

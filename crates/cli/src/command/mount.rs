@@ -31,7 +31,10 @@ use std::time::{Duration, Instant};
 const LEAST: u64 = 32 << 20;
 
 /// Threads that answer where each may wait for a server: so many reads can wait before something that is here has to.
-const FAR_THREADS: usize = 32;
+/// Each keeps a buffer of the longest read, 1 MiB.
+const FAR_THREADS: u64 = 32;
+/// Memory of the whole process for each of them.
+const FAR_THREAD_MEMORY: u64 = 8 << 20;
 
 /// Which part of the memory for what is kept open may go to knowing what lies in live files.
 const SEEDS_SHARE: u64 = 8;
@@ -113,7 +116,7 @@ fn open_and_mount(
     config.options.clone_from(&args.options);
     let far = opened.online.is_some() || opened.away.is_some();
     if far {
-        config.threads = FAR_THREADS;
+        config.threads = budget.threads;
     }
     // Held while mounting: a signal in between waits, and then unmounts.
     let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,6 +203,8 @@ struct Budget {
     opened: u64,
     /// Bytes of disk for the cache, where that was said.
     cache: Option<u64>,
+    /// Threads that answer where the vault is behind a server.
+    threads: usize,
 }
 
 impl Budget {
@@ -215,7 +220,8 @@ impl Budget {
             None => return Err(Failure::usage(format!("{text:?} is no size")).hint("write it like 256MiB")),
         };
         let cache = args.cache_size.as_deref().map(|text| cache::parse_size(text, Some(memory)));
-        Ok(Self { opened: memory / 8 * 3, cache: cache.transpose()? })
+        let threads = (memory / FAR_THREAD_MEMORY).clamp(4, FAR_THREADS) as usize;
+        Ok(Self { opened: memory / 8 * 3, cache: cache.transpose()?, threads })
     }
 }
 

@@ -6,20 +6,19 @@
 //! **What always holds.** What was dropped does not come back from the queue. What is queued is put before the cache
 //! is gone. **Where it is tested.** Below.
 
-use crate::{BlobKey, BlockCache};
+use crate::{BLOCK_LEN, BlobKey, BlockCache};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Blocks that wait to be put: 16 MiB, half of what comes in at once when much is fetched ahead.
-const QUEUE: usize = 256;
-
 /// See the module.
 pub struct WriteBehind {
     inner: Arc<dyn BlockCache>,
     shared: Arc<Shared>,
+    /// Blocks that may wait to be put.
+    most: usize,
     /// `None` where there is no thread: then puts are waited for.
     thread: Option<JoinHandle<()>>,
 }
@@ -68,13 +67,14 @@ impl Shared {
 }
 
 impl WriteBehind {
-    /// A cache that is written to behind its readers.
-    pub fn new(inner: Arc<dyn BlockCache>) -> Self {
+    /// A cache that is written to behind its readers; so many bytes may wait for that, one block at least.
+    pub fn new(inner: Arc<dyn BlockCache>, bytes: u64) -> Self {
+        let most = usize::try_from(bytes / BLOCK_LEN as u64).unwrap_or(usize::MAX).max(1);
         let shared = Arc::<Shared>::default();
         let (of_thread, to_write) = (shared.clone(), inner.clone());
         let thread =
             thread::Builder::new().name("disk cache".into()).spawn(move || of_thread.work(&*to_write));
-        Self { inner, shared, thread: thread.ok() }
+        Self { inner, shared, most, thread: thread.ok() }
     }
 }
 
@@ -88,7 +88,7 @@ impl BlockCache for WriteBehind {
             return self.inner.put(key, block, bytes);
         }
         let mut queue = self.shared.lock();
-        if queue.waiting.len() < QUEUE {
+        if queue.waiting.len() < self.most {
             queue.waiting.push_back((key, block, bytes.clone()));
             self.shared.more.notify_one();
         }
@@ -130,6 +130,8 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     const KEY: BlobKey = BlobKey::Root(SessionNo(1));
+    const WAITING_BLOCKS: usize = 40;
+    const WAITING: u64 = (WAITING_BLOCKS * BLOCK_LEN) as u64;
 
     /// Says when a put begins, and ends it when told to.
     struct Slow {
@@ -164,23 +166,23 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_put_and_what_is_queued_is_put_in_the_end() {
         let (slow, hear, tell) = slow();
-        let cache = WriteBehind::new(slow.clone());
+        let cache = WriteBehind::new(slow.clone(), WAITING);
         cache.put(KEY, 0, &Bytes::from_static(b"x"));
         assert_eq!(hear.recv().unwrap(), 0);
         // The one being put does not count.
-        for block in 1..=QUEUE as u32 + 10 {
+        for block in 1..=WAITING_BLOCKS as u32 + 10 {
             cache.put(KEY, block, &Bytes::from_static(b"x"));
             assert!(!cache.holds(KEY, block) && cache.get(KEY, block).is_none());
         }
-        (0..=QUEUE).for_each(|_| tell.send(()).unwrap());
+        (0..=WAITING_BLOCKS).for_each(|_| tell.send(()).unwrap());
         drop(cache);
-        assert_eq!(*slow.held.lock().unwrap(), (0..=QUEUE as u32).collect());
+        assert_eq!(*slow.held.lock().unwrap(), (0..=WAITING_BLOCKS as u32).collect());
     }
 
     #[test]
     fn what_was_dropped_does_not_come_back_from_the_queue() {
         let (slow, hear, tell) = slow();
-        let cache = WriteBehind::new(slow.clone());
+        let cache = WriteBehind::new(slow.clone(), WAITING);
         for block in 0..4 {
             cache.put(KEY, block, &Bytes::from_static(b"x"));
         }

@@ -30,6 +30,8 @@ use tokio::runtime::Handle;
 const PIECE: u32 = 16;
 /// Bytes on their way ahead at most.
 const AHEAD_MAX: u64 = 64 << 20;
+/// The same, as so many times what sealed blocks may take in memory: what comes is in memory until it is put somewhere.
+const IN_HAND: u64 = 5;
 /// What one reader is led by at most, in time and, on the slowest line, in bytes.
 const MOMENT: Duration = Duration::from_millis(700);
 const MOMENT_MIN: u64 = 256 << 10;
@@ -289,7 +291,8 @@ impl Core {
 
     /// Blocks that may be on their way ahead now.
     fn flying(&self, state: &State) -> u64 {
-        state.reach.flying(self.most())
+        let memory = self.kept().memory.capacity() * IN_HAND / self.grid;
+        state.reach.flying(self.most()).min(memory)
     }
 
     pub(super) fn blocks(&self, blob: BlobKey, offset: u64, len: u64) -> Result<ops::Range<u32>, StoreError> {
