@@ -31,10 +31,12 @@ use std::time::{Duration, Instant};
 const LEAST: u64 = 32 << 20;
 
 /// Threads that answer where each may wait for a server: so many reads can wait before something that is here has to.
-/// Each keeps a buffer of the longest read, 1 MiB.
+/// Each keeps a buffer of the longest read, 1 MiB, and has what it reads in hand.
 const FAR_THREADS: u64 = 32;
-/// Memory of the whole process for each of them.
-const FAR_THREAD_MEMORY: u64 = 8 << 20;
+/// Memory beyond [`ITSELF`] for each of them.
+const FAR_THREAD_MEMORY: u64 = 7 << 20;
+/// What the program takes before anything is read, and a few threads that read.
+const ITSELF: u64 = 32 << 20;
 
 /// Which part of the memory for what is kept open may go to knowing what lies in live files.
 const SEEDS_SHARE: u64 = 8;
@@ -220,8 +222,10 @@ impl Budget {
             None => return Err(Failure::usage(format!("{text:?} is no size")).hint("write it like 256MiB")),
         };
         let cache = args.cache_size.as_deref().map(|text| cache::parse_size(text, Some(memory)));
-        let threads = (memory / FAR_THREAD_MEMORY).clamp(4, FAR_THREADS) as usize;
-        Ok(Self { opened: memory / 8 * 3, cache: cache.transpose()?, threads })
+        let rest = memory.saturating_sub(ITSELF);
+        let threads = (rest / FAR_THREAD_MEMORY).clamp(4, FAR_THREADS) as usize;
+        let opened = (rest / 7 * 3).max(memory / 8);
+        Ok(Self { opened, cache: cache.transpose()?, threads })
     }
 }
 
