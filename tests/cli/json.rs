@@ -100,7 +100,7 @@ fn every_field_is_documented_and_printed() {
     rename_to_raw(&src.join("raw"));
     std::os::unix::fs::symlink("small", src.join("link")).unwrap();
     // Large enough for a look on the way.
-    std::fs::write(src.join("large"), backupengine_testkit::oracle::sample::bytes(1, 96 << 20)).unwrap();
+    std::fs::write(src.join("large"), backupengine_testkit::oracle::sample::bytes(1, 256 << 20)).unwrap();
     std::fs::rename(person.at("vault"), src.join("vault")).unwrap();
     let vault = src.join("vault");
     let at = |args: &[&str]| {

@@ -55,7 +55,8 @@ impl Known {
     /// Whether nothing is known at all.
     pub(crate) fn is_empty(&self) -> bool {
         let empty = || self.open.read().unwrap_or_else(PoisonError::into_inner).segments.is_empty();
-        empty() && !(self.refresh() && !empty())
+        // A push may have made it meanwhile.
+        empty() && (!self.refresh() || empty())
     }
 
     /// Whether a record says that this content lies at this place.
