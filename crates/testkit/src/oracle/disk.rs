@@ -381,7 +381,10 @@ pub fn is_root() -> bool {
 /// Where those folders do not come to rest.
 pub fn undisturbed<T>(source: &Path, mut work: impl FnMut() -> T) -> T {
     let above = || -> Vec<_> {
-        let changed = |folder: &Path| std::fs::metadata(folder).unwrap().modified().unwrap();
+        let changed = |folder: &Path| {
+            let meta = std::fs::metadata(folder).expect("the folder is there");
+            meta.modified().expect("folders have a time")
+        };
         source.ancestors().map(changed).collect()
     };
     for _ in 0..200 {
