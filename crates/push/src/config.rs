@@ -47,8 +47,9 @@ pub(crate) const WHOLE_MAX: u64 = 4 << 20;
 pub(crate) const DEDUP_MIN: usize = 512;
 /// Bytes of files between reading and packing, over all threads.
 pub(crate) const BYTES_IN_FLIGHT: u64 = 32 << 20;
-/// Threads that read at least: what a cold disk wants.
-pub(crate) const READERS_MIN: usize = 8;
+/// Threads that read at least: a cold disk answers several at once. Eight read cold small files in an eighth less time,
+/// and took twice the memory (127 against 68 MiB for 20 000 files of 314 MiB): each has an arena of its own.
+pub(crate) const READERS_MIN: usize = 4;
 /// Extents a leaf holds for one file; more go to extent pages.
 pub(crate) const EXTENTS_IN_LEAF: usize = 1024;
 /// Rows of one extent page: 1 GiB of a file.
