@@ -88,7 +88,8 @@ class Ours(Tool):
         return [self.binary, "push", "-q", "--tag", tag, source]
 
     def mount(self, mountpoint):
-        return [self.binary, "mount", mountpoint]
+        # What still lies on this machine would be read there: here it is the store that is measured.
+        return [self.binary, "mount", "--no-seeds", mountpoint]
 
     def shown(self, mountpoint, source, tag):
         return os.path.join(mountpoint, "by-tag", tag, "*") + source

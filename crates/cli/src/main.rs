@@ -8,9 +8,11 @@
 //! signal leaves the vault sound; no secret is printed, logged or taken as an argument.
 //!
 //! **Where it is tested.** `tests/cli`, against the built program; the modules here have their own tests.
-#![forbid(unsafe_code)]
+// All but one call to the allocator, see there.
+#![deny(unsafe_code)]
 
 mod account;
+mod allocator;
 mod args;
 mod background;
 mod cache;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
+    allocator::keep_little();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
