@@ -19,7 +19,8 @@
 //!   would cost a third of what opening costs. Decoded pages are not wiped: names in thousands of small pieces,
 //!   which the kernel keeps in its own caches anyway.
 //! - A store on a grid of 1 is polled on the calling thread and gets no runtime; any other gets one with a single
-//!   worker, and its reads are widened to the grid. Retries and time limits belong to wrappers of the store.
+//!   worker, and its reads are widened to the grid. Retries belong to wrappers of the store, and so
+//!   does the time one answer may take; how long a question waits in all is this crate's (2026-11-29, `fetch/deadline.rs`).
 //! - Caches are `quick_cache` (figures in `cache.rs`). Frames take half of the budget, pages a quarter, streams
 //!   that are opened ahead an eighth at a time, roots and places in lists the rest.
 //! - Look-ups ask for a directory first: the directories' leaves are few and shared by all look-ups.

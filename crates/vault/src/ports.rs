@@ -102,6 +102,7 @@ impl ContentReader for Vault {
     }
 
     fn will_read(&self, ids: &[NodeId]) {
+        let _within = deadline::within(self.core.timeout);
         if let Err(error) = self.core.will_read(ids) {
             tracing::debug!(error = crate::error::describe(&error), "reading ahead was not possible");
         }

@@ -43,3 +43,20 @@ fn a_silent_store_is_waited_for_so_long_and_no_longer() {
         }
     }
 }
+
+#[test]
+fn a_hint_waits_no_longer_than_a_question() {
+    let mut world = World::new();
+    let (session, _) = noise(&mut world, 4);
+    let timeout = Some(Duration::from_millis(300));
+    let config = || VaultConfig { timeout, ..VaultConfig::default() };
+    let file = id(&far(&world, config(), |_| {}).1, session);
+    // Nothing of the snapshot is known to this one yet: for each hint its root and pages are wanted.
+    let (store, vault) = far(&world, config(), |_| {});
+    store.silent.store(true, Ordering::SeqCst);
+    vault.will_need(&[file]);
+    vault.will_read(&[file]);
+    assert_eq!(vault.node(file).unwrap_err().failure, ReadFailure::TimedOut);
+    store.silent.store(false, Ordering::SeqCst);
+    assert!(vault.node(file).is_ok());
+}
