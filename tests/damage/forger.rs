@@ -179,7 +179,7 @@ pub(crate) fn forge(err: impl Fn(Stage<'_>)) -> TestVault {
 }
 
 pub(crate) fn forge_into(vault: &TestVault, device: &DeviceKey, role: Role, err: &dyn Fn(Stage<'_>)) {
-    let session = now(vault.store.open_session(device.id(), Timestamp::default())).unwrap();
+    let session = now(vault.store.open_session(device.id(), Timestamp::default())).unwrap().session;
     let ids = vault.keyring.content_ids();
     let mut pack = Pack::new(vault, session, 0);
     let (bundle, first, second) = (b"0123456789abcdefghij", [1; 100], [2; 50]);
@@ -245,8 +245,9 @@ pub(crate) fn forge_into(vault: &TestVault, device: &DeviceKey, role: Role, err:
     let label = vault.keyring.seal_label(session, [3; 8], &label::encode(&info));
     let device = device.id();
     let snapshot = SnapshotRecord { session, id, device, created, root_size, head_len, label };
-    now(vault
-        .store
-        .commit(device, &Commit { snapshot, packs: 1, bytes: size + root_size, meta_packs: Vec::new() }))
+    now(vault.store.commit(
+        device,
+        &Commit { snapshot, packs: 1, bytes: size + root_size, meta_packs: Vec::new(), gc_epoch: None },
+    ))
     .unwrap();
 }

@@ -2,11 +2,11 @@
 //!
 //! May not do what a server could not: it has bytes and records, no key. What always holds: what it is not told to
 //! lie about is answered as it is.
-use backupengine_model::ledger::{Commit, SessionRecord};
+use backupengine_model::ledger::{Commit, Counters, PackRun, SessionRecord};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
+    Range, SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use backupengine_testkit::now;
 use bytes::Bytes;
@@ -196,9 +196,9 @@ impl LedgerReader for Liar {
         Box::pin(async { list })
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         match self.lies.sessions.lock().unwrap().clone() {
-            Some(sessions) => Box::pin(async { Ok(sessions) }),
+            Some(sessions) => Box::pin(async { Ok(SessionList { gc_epoch: 0, sessions }) }),
             None => self.inner.sessions(),
         }
     }
@@ -209,7 +209,7 @@ impl LedgerReader for Liar {
 }
 
 impl LedgerWriter for Liar {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.inner.open_session(device, now)
     }
 
@@ -220,5 +220,9 @@ impl LedgerWriter for Liar {
         self.lies.metadata.lock().unwrap().extend(packs);
         self.lies.commits.lock().unwrap().push(commit.clone());
         self.inner.commit(device, commit)
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.inner.revive(packs)
     }
 }

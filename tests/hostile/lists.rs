@@ -190,17 +190,11 @@ fn a_session_of_another_device_is_not_written_on() {
     let (world, sessions) = World::with(1);
     // The server says that a session of another device, which is being written, is this device's own.
     let other = DeviceId([0x77; 16]);
-    let theirs =
-        backupengine_testkit::now(world.vault.store.open_session(other, Timestamp::default())).unwrap();
+    let theirs = backupengine_testkit::now(world.vault.store.open_session(other, Timestamp::default()))
+        .unwrap()
+        .session;
     let device = world.device.device.key.id();
-    let open = |session, device| SessionRecord {
-        session,
-        device,
-        opened: Timestamp::default(),
-        state: SessionState::Open,
-        packs: 0,
-        bytes: 0,
-    };
+    let open = |session, device| SessionRecord::new(session, device, Timestamp::default());
     let committed = SessionRecord { state: SessionState::Committed, packs: 1, ..open(sessions[0], device) };
     world.liar.says_sessions(vec![committed, open(theirs, device)]);
     world.write("new", b"new");

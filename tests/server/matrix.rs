@@ -319,7 +319,7 @@ impl<'s> World<'s> {
             "retention-set" => json!({"trash_days": 14}),
             "gc-retire" => json!({"version": 999, "gc_epoch": 999, "packs": []}),
             "gc-unretire" | "gc-purge" => json!({"packs": []}),
-            "gc-move" => json!({"gc_epoch": 999, "moves": []}),
+            "gc-move" => json!({"version": 999, "gc_epoch": 999, "moves": []}),
             "schedule-put" => {
                 json!({"device": id(me), "rule_sealed": base64(b"r"), "next_due": 2_000_000_000})
             }

@@ -1,12 +1,12 @@
 //! Whole pushes through grants: what was pushed reads back, and a broken-off push goes on where it stopped.
 use backupengine_api::{Announced, ListSessions, Opaque, WantPuts, op};
-use backupengine_model::ledger::{Commit, SessionRecord};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
 use backupengine_model::{DeviceId, NodeId, SessionNo, Timestamp, TreePath, TreeReader, VaultId};
 use backupengine_push::{Device as Pushing, PushError, PushReport, push};
 use backupengine_seal::Role;
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Range,
-    Readable, SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
+    Range, Readable, SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use backupengine_testkit::build::{Pusher, TestVault, Unwatched, VAULT};
 use backupengine_testkit::oracle::sample::{self, path};
@@ -115,7 +115,7 @@ impl LedgerReader for Watched {
     fn snapshots(&self) -> BoxFuture<'_, Result<SnapshotList, StoreError>> {
         self.inner.snapshots()
     }
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.inner.sessions()
     }
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>> {
@@ -124,11 +124,15 @@ impl LedgerReader for Watched {
 }
 
 impl LedgerWriter for Watched {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.inner.open_session(device, now)
     }
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         self.inner.commit(device, commit)
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.inner.revive(packs)
     }
 }
 

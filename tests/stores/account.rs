@@ -1,11 +1,11 @@
 //! An account's store over the real control plane: the suite's two handles, and what only this store does.
 
 use backupengine_api::{Code, op};
-use backupengine_model::ledger::{Commit, SessionRecord};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
     BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, EnvelopeId, ErrorKind, Got, LedgerReader,
-    LedgerWriter, Range, SnapshotList, Spool, StoreError, Writable,
+    LedgerWriter, Opened, Range, SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use backupengine_testkit::conformance::{Handles, VAULT};
 use backupengine_testkit::wait;
@@ -74,7 +74,7 @@ impl LedgerReader for Routed {
     fn snapshots(&self) -> BoxFuture<'_, Result<SnapshotList, StoreError>> {
         self.me.snapshots()
     }
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.me.sessions()
     }
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>> {
@@ -83,15 +83,19 @@ impl LedgerReader for Routed {
 }
 
 impl LedgerWriter for Routed {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
-            let session = self.of(device).open_session(device, now).await?;
-            self.owners.lock().unwrap().insert(session, device);
-            Ok(session)
+            let opened = self.of(device).open_session(device, now).await?;
+            self.owners.lock().unwrap().insert(opened.session, device);
+            Ok(opened)
         })
     }
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         self.of(device).commit(device, commit)
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.me.revive(packs)
     }
 }
 
@@ -154,7 +158,7 @@ fn put(store: &dyn Writable, key: BlobKey, bytes: &[u8]) -> Result<(), StoreErro
 }
 
 fn session(store: &PresignedStore) -> SessionNo {
-    wait(store.open_session(store.account().device(), Timestamp::default())).unwrap()
+    wait(store.open_session(store.account().device(), Timestamp::default())).unwrap().session
 }
 
 fn times<'c>(calls: &'c [&'static str], op: &str) -> Vec<&'c &'static str> {
@@ -221,7 +225,7 @@ fn commit_of(session: SessionNo, store: &PresignedStore) -> Commit {
         head_len: 10,
         label: Vec::new(),
     };
-    Commit { snapshot, packs: 0, bytes: 64, meta_packs: Vec::new() }
+    Commit { snapshot, packs: 0, bytes: 64, meta_packs: Vec::new(), gc_epoch: None }
 }
 
 /// Sixteen at once; two were refused by storage or the ledger without harm to the others.

@@ -47,11 +47,11 @@ pub(crate) fn commit_of(session: SessionNo) -> Commit {
         head_len: 3,
         label: b"label".to_vec(),
     };
-    Commit { snapshot, packs: 0, bytes: 5, meta_packs: Vec::new() }
+    Commit { snapshot, packs: 0, bytes: 5, meta_packs: Vec::new(), gc_epoch: None }
 }
 
 pub(crate) fn snapshot(store: &FolderStore) -> Result<SessionNo, StoreError> {
-    let session = now(store.open_session(ME, NOW))?;
+    let session = now(store.open_session(ME, NOW))?.session;
     put(store, BlobKey::Root(session), b"root!")?;
     now(store.commit(ME, &commit_of(session)))?;
     Ok(session)
@@ -82,7 +82,7 @@ fn every_step_is_there_after_reopening() {
     let again = || FolderStore::open(&folder).unwrap();
     drop(store);
     assert_eq!(now(again().vault()).unwrap(), VAULT);
-    let session = now(again().open_session(ME, NOW)).unwrap();
+    let session = now(again().open_session(ME, NOW)).unwrap().session;
     assert_eq!(now(again().sessions()).unwrap().len(), 1);
     put(&again(), BlobKey::Pack(session, 0), b"pack").unwrap();
     assert_eq!(now(again().list(BlobKind::Packs)).unwrap(), [(BlobKey::Pack(session, 0), 4)]);
@@ -93,7 +93,7 @@ fn every_step_is_there_after_reopening() {
     assert_eq!((list.version, list.snapshots), (1, vec![commit_of(session).snapshot]));
     let pack = now(again().get(BlobKey::Pack(session, 0), Range::Whole)).unwrap();
     assert_eq!(&pack.bytes[..], b"pack");
-    assert_eq!(now(again().open_session(ME, NOW)).unwrap(), SessionNo(2));
+    assert_eq!(now(again().open_session(ME, NOW)).unwrap().session, SessionNo(2));
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn processes_never_get_the_same_session() {
         let mut last = 0;
         for _ in 0..25 {
             let session =
-                now(store.open_session(DeviceId([number as u8; 16]), Timestamp::default())).unwrap();
+                now(store.open_session(DeviceId([number as u8; 16]), Timestamp::default())).unwrap().session;
             assert!(session.0 > last);
             last = session.0;
         }
@@ -147,7 +147,7 @@ fn killing_a_writer_of_the_ledger_never_damages_it() {
         std::thread::sleep(Duration::from_micros(200 * round));
         child.kill().unwrap();
         child.wait().unwrap();
-        let last = now(store.open_session(DeviceId([1; 16]), Timestamp::default())).unwrap();
+        let last = now(store.open_session(DeviceId([1; 16]), Timestamp::default())).unwrap().session;
         let sessions = now(store.sessions()).unwrap();
         assert_eq!(sessions.len(), last.0 as usize, "a number was lost or given twice");
         seen = sessions.len();

@@ -55,7 +55,7 @@ fn sessions_and_commits_without_room_change_nothing() {
     let folder = disk.path().join("vault");
     let store = FolderStore::create(&folder, VAULT).unwrap();
     snapshot(&store).unwrap();
-    let open = now(store.open_session(ME, Timestamp::default())).unwrap();
+    let open = now(store.open_session(ME, Timestamp::default())).unwrap().session;
     put(&store, BlobKey::Root(open), b"root!").unwrap();
     // Looked at, so that no handle keeps the ledger's predecessor, whose room would be given back.
     assert_eq!(now(store.sessions()).unwrap().len(), 2);

@@ -49,7 +49,7 @@ pub struct PackSets {
     pub packs: Vec<PackSet>,
 }
 
-/// Packs whose frames were copied into a pack of a compaction session. Refused where the counter moved.
+/// Packs whose frames were copied into a pack of a compaction session. Refused where either counter moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -58,6 +58,8 @@ pub struct MovePacks {
     #[serde(with = "crate::hex::vault")]
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub vault: VaultId,
+    /// As begun with.
+    pub version: u64,
     /// As begun with.
     pub gc_epoch: u64,
     /// At most 4096.

@@ -24,6 +24,8 @@ pub struct OpenSession {
 pub struct OpenedSession {
     /// The session.
     pub session: u32,
+    /// Of the list of snapshots.
+    pub version: u64,
     /// What it has to know of.
     pub gc_epoch: u64,
     /// Server's time.
@@ -202,4 +204,24 @@ pub struct SessionListed {
     pub retired: Vec<PackSet>,
     /// Packs that are gone.
     pub deleted: Vec<PackSet>,
+    /// Its writer knows of what was retired and moved up to this epoch.
+    pub acked: u64,
+    /// Packs whose frames lie elsewhere.
+    pub moved: Vec<MovedNumber>,
+}
+
+/// A pack of a session that was moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MovedNumber {
+    /// Where it was.
+    pub number: u32,
+    /// Where it is.
+    pub to_session: u32,
+    /// Where it is.
+    pub to_number: u32,
+    /// Since when.
+    pub gc_epoch: u64,
+    /// Whether its old object is gone.
+    pub gone: bool,
 }

@@ -1,5 +1,7 @@
 //! The one error of this crate: what ends a push. A single bad file never does; it becomes a notice.
 
+use backupengine_model::SessionNo;
+
 /// Why a push ended without a snapshot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +24,16 @@ pub enum PushError {
     /// A snapshot holds at most 2^32 - 2 nodes, a session at most 2^32 - 1 packs.
     #[error("{0} is more than a snapshot can hold")]
     TooLarge(&'static str),
+    /// A pack that the snapshot builds on was given back while it was made, after this device was silent for days.
+    #[error(
+        "pack {number} of session {session}, which this push builds on, is gone; push again, all of it is read anew"
+    )]
+    Gone {
+        /// Its session.
+        session: SessionNo,
+        /// Its number.
+        number: u32,
+    },
     /// A thread of this process died.
     #[error("the push broke off inside: {0}")]
     Broken(&'static str),

@@ -8,6 +8,7 @@
 //!
 //! [`Packer::finish`]: crate::packer::Packer::finish
 use crate::beside;
+use crate::commit;
 use crate::config::{Device, PushConfig};
 use crate::error::PushError;
 use crate::packer::PackSource;
@@ -136,7 +137,8 @@ pub(crate) fn finish(
     vault.ask(source.store.put(BlobKey::Root(pack.session), spool))?;
     let snapshot = session::record(vault, &info, root_size, head_len, source.random);
     let meta_packs = session::meta_packs(&record);
-    let commit = Commit { snapshot, packs: facts.packs, bytes: facts.bytes + root_size, meta_packs };
-    vault.ask(source.store.commit(info.device, &commit))?;
+    let bytes = facts.bytes + root_size;
+    let mut commit = Commit { snapshot, packs: facts.packs, bytes, meta_packs, gc_epoch: None };
+    commit::commit(vault, source.store, info.device, &mut commit, &tree.references)?;
     Ok(Made { record: commit.snapshot, root })
 }

@@ -47,6 +47,7 @@ mod beside;
 mod budget;
 mod bundle;
 mod claim;
+mod commit;
 mod config;
 mod dedup;
 mod error;

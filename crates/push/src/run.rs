@@ -131,13 +131,20 @@ impl Run<'_> {
                 broken_off = session::sessions(self.vault, self.store)?;
             }
         }
-        let list = self.vault.list()?;
-        let parent = self.parent(&list);
-        let chain = Chain::now(self.vault, &list, device);
+        let mut list = self.vault.list()?;
+        let mut parent = self.parent(&list);
+        let mut chain = Chain::now(self.vault, &list, device);
         let session = thread::scope(|scope| {
             scope.spawn(|| self.warm(parent.as_ref()));
             session::begin(self.vault, self.store, device, lock.is_held(), &claims, &broken_off)
         })?;
+        if session.list_version.is_some_and(|at| Some(at) != self.vault.list_version()) {
+            // What was retired before the session was opened is not looked at when it is committed: the parent must have
+            // been there then.
+            list = self.vault.list()?;
+            parent = self.parent(&list);
+            chain = Chain::now(self.vault, &list, device);
+        }
         let folder = self.config.state.join(format!("dedup-{vault}"));
         let ask = Box::new(|| self.vault.ask(self.store.sessions()));
         let dedup = Dedup::new(folder, self.vault, ask, session.number, lock.is_held(), self.stop);

@@ -8,9 +8,11 @@
 //! written on. A session that another push is writing is left alone.
 //! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 use crate::claim::{Claim, Claims};
+use crate::commit;
 use crate::dedup::footers::{PackEnd, packs_of};
 use crate::error::PushError;
 use backupengine_format::label;
+use backupengine_format::reference::ReferenceSet;
 use backupengine_format::root::RootRecord;
 use backupengine_model::ledger::{Commit, PackRun, SessionRecord, SessionState, SnapshotRecord};
 use backupengine_model::{DeviceId, FrameKind, PackRef, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
@@ -70,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) next: u32,
     /// Held until it ends.
     pub(crate) claim: Option<Claim>,
+    /// Of the list of snapshots when it was opened just now.
+    pub(crate) list_version: Option<u64>,
 }
 
 /// This device's sessions that are in the ledger's list and may have been broken off: where it has no claims, nobody
@@ -99,9 +103,9 @@ pub(crate) fn complete(
     claims.sweep(&open);
     for session in open {
         let Some((claim, _)) = take_over(vault, store, claims, session)? else { continue };
-        let Some(commit) = finished(vault, session, device, random)? else { continue };
+        let Some((mut commit, references)) = finished(vault, session, device, random)? else { continue };
         tracing::info!(%session, "a snapshot that was all but committed is committed now");
-        vault.ask(store.commit(device, &commit))?;
+        commit::commit(vault, store, device, &mut commit, &references)?;
         claim.end();
         any = true;
     }
@@ -144,10 +148,13 @@ pub(crate) fn begin(
         let next = packs.last().map_or(0, |pack| pack.number + 1).max(open.packs);
         let bytes = packs.iter().map(|pack| pack.size).sum();
         let packs = packs.into_iter().map(|pack| pack.number).collect();
-        return Ok(Session { number: open.session, packs, bytes, next, claim: Some(claim) });
+        let list_version = None;
+        return Ok(Session { number: open.session, packs, bytes, next, claim: Some(claim), list_version });
     }
-    let number = vault.ask(store.open_session(device, now()))?;
-    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0, claim: claims.make(number) })
+    let opened = vault.ask(store.open_session(device, now()))?;
+    let (number, list_version) = (opened.session, Some(opened.version));
+    let claim = claims.make(number);
+    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0, claim, list_version })
 }
 
 /// This device's newest open session, if a snapshot in it would be newer than the ones it chains to and can be ended.
@@ -161,7 +168,7 @@ fn resumable(all: &[SessionRecord], device: DeviceId) -> Option<&SessionRecord> 
 
 /// All sessions of the vault.
 pub(crate) fn sessions(vault: &Vault, store: &dyn Writable) -> Result<Vec<SessionRecord>, PushError> {
-    Ok(vault.ask(store.sessions())?)
+    Ok(vault.ask(store.sessions())?.sessions)
 }
 
 fn open_sessions(all: &[SessionRecord], device: DeviceId) -> Vec<&SessionRecord> {
@@ -179,7 +186,7 @@ fn finished(
     session: SessionNo,
     device: DeviceId,
     random: &(dyn Fn(&mut [u8]) + Sync),
-) -> Result<Option<Commit>, PushError> {
+) -> Result<Option<(Commit, ReferenceSet)>, PushError> {
     let end = match PackEnd::load(vault, BlobKey::Root(session)) {
         Ok(Some(end)) => end,
         Ok(None) => return Ok(None),
@@ -192,6 +199,9 @@ fn finished(
     if root.device != device || root.session != session || root.vault != vault.keyring().vault() {
         return Ok(None);
     }
+    let at = &root.reference_set;
+    let set = end.open(vault, FrameKind::ReferenceSet, at.offset.into(), at.stored_len)?;
+    let Some(references) = set.and_then(|plain| ReferenceSet::decode(&plain).ok()) else { return Ok(None) };
     let meta_packs = meta_packs(&root);
     let info = SnapshotInfo {
         session,
@@ -206,7 +216,8 @@ fn finished(
     let bytes = packs.iter().map(|pack| pack.size).sum::<u64>() + end.total();
     let packs = packs.last().map_or(0, |pack| pack.number + 1);
     let snapshot = record(vault, &info, end.total(), head_len, random);
-    Ok(Some(Commit { snapshot, packs, bytes, meta_packs }))
+    let commit = Commit { snapshot, packs, bytes, meta_packs, gc_epoch: None };
+    Ok(Some((commit, references)))
 }
 
 /// Where the ledger may tell readers to look first: the record's own hint.

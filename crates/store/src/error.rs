@@ -116,6 +116,14 @@ impl StoreError {
             RuleBroken::WrongSession => "the snapshot belongs to another device than the one that commits it",
             RuleBroken::LabelTooLong => "the snapshot's label is longer than a list may hold",
             RuleBroken::RootNotStored => "the snapshot's root is not stored, or not with the length given",
+            RuleBroken::CountersMoved => {
+                "packs were retired or moved, or the list changed, since this was begun"
+            }
+            RuleBroken::UnknownSnapshot => "the vault has no such snapshot, or it is gone",
+            RuleBroken::Held => "the snapshot is held against removal",
+            RuleBroken::WrongPack => "the vault has no such pack, or not one this can be done to",
+            RuleBroken::PackGone => "the pack is gone, or going",
+            RuleBroken::InUse => "the pack holds what was moved there",
             _ => "the rules of the ledger forbid this step",
         };
         Self::new(ErrorKind::RuleBroken(rule), text)

@@ -8,11 +8,11 @@
 //! **Where it is tested.** Below.
 
 use crate::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
+    Range, SessionList, SnapshotList, Spool, StoreError, Writable,
 };
-use backupengine_model::ledger::{Commit, SessionRecord};
-use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
+use backupengine_model::{DeviceId, Timestamp, VaultId};
 use std::sync::{Arc, OnceLock};
 
 /// See the module.
@@ -91,7 +91,7 @@ impl LedgerReader for LastSeen {
         }
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.or_away(|store| store.sessions())
     }
 
@@ -114,12 +114,16 @@ impl BlobWriter for LastSeen {
 }
 
 impl LedgerWriter for LastSeen {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.or_away(|store| store.open_session(device, now))
     }
 
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         self.or_away(|store| store.commit(device, commit))
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.or_away(|store| store.revive(packs))
     }
 }
 
@@ -127,6 +131,7 @@ impl LedgerWriter for LastSeen {
 mod tests {
     use super::*;
     use crate::MemoryStore;
+    use backupengine_model::SessionNo;
     use std::task::{Context, Poll, Waker};
 
     fn now<T>(answer: BoxFuture<'_, T>) -> T {

@@ -1,6 +1,7 @@
 //! The store port, and the stores that need no network.
 //!
-//! **What it is.** The port ([`BlobReader`], [`BlobWriter`], [`LedgerReader`], [`LedgerWriter`]),
+//! **What it is.** The port ([`BlobReader`], [`BlobWriter`], [`LedgerReader`], [`LedgerWriter`]; for upkeep [`Keeper`],
+//! [`Collector`]),
 //! [`FolderStore`], [`MemoryStore`], the spool that a pack is written into before it is put, and the disk cache of
 //! sealed blocks.
 //!
@@ -46,12 +47,12 @@ mod spool;
 pub use block_cache::{BLOCK_LEN, BlockCache, END_BLOCK};
 pub use disk_cache::{CacheInfo, DiskCache, DiskCacheConfig, Pinned, WriteBehind};
 pub use error::{ErrorKind, StoreError};
-pub use folder::FolderStore;
+pub use folder::{Clock, FolderStore};
 pub use key::{BlobKey, BlobKind, EnvelopeId};
 pub use last_seen::LastSeen;
 pub use memory::MemoryStore;
 pub use port::{
-    BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range, Readable, SnapshotList,
-    Writable,
+    BlobReader, BlobWriter, BoxFuture, Collection, Collector, Got, Keeper, LedgerReader, LedgerWriter,
+    Maintainable, Opened, Range, Readable, SessionList, SnapshotList, Writable,
 };
 pub use spool::{Finished, Spool, SpoolFolder};

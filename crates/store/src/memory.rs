@@ -3,11 +3,16 @@
 //! May not be kinder than a real store. What always holds: the same answers and the same errors as
 //! [`FolderStore`](crate::FolderStore), which the conformance suite in `tests/stores` compares.
 
-use crate::folder::used;
-use crate::port::{BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range, SnapshotList};
+use crate::folder::{Clock, is_gone, system_clock, used};
+use crate::port::{
+    BlobReader, BlobWriter, BoxFuture, Collection, Collector, Got, Keeper, LedgerReader, LedgerWriter,
+    Opened, Range, SessionList, SnapshotList,
+};
 use crate::spool::Written;
 use crate::{BlobKey, BlobKind, ErrorKind, Spool, StoreError};
-use backupengine_model::ledger::{Commit, LedgerState, RuleBroken, SessionRecord};
+use backupengine_model::ledger::{
+    Commit, Counters, Haste, Kept, LedgerState, Move, PackRun, RuleBroken, SessionKind,
+};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -18,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone)]
 pub struct MemoryStore {
     vault: VaultId,
+    clock: Clock,
     held: Arc<Mutex<Held>>,
 }
 
@@ -30,13 +36,20 @@ struct Held {
 impl MemoryStore {
     /// An empty vault.
     pub fn new(vault: VaultId) -> Self {
-        Self { vault, held: Arc::default() }
+        Self { vault, clock: system_clock(), held: Arc::default() }
+    }
+
+    /// The same vault with a clock of one's own for trash, leases and grace.
+    #[must_use]
+    pub fn by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// A vault of its own with the same content: what it was at this moment.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        Self { vault: self.vault, held: Arc::new(Mutex::new(self.held().clone())) }
+        let held = Arc::new(Mutex::new(self.held().clone()));
+        Self { vault: self.vault, clock: Arc::clone(&self.clock), held }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -140,8 +153,11 @@ impl LedgerReader for MemoryStore {
         })
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
-        Box::pin(async move { Ok(self.held().ledger.sessions.clone()) })
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
+        Box::pin(async move {
+            let held = self.held();
+            Ok(SessionList { gc_epoch: held.ledger.gc_epoch, sessions: held.ledger.sessions.clone() })
+        })
     }
 
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>> {
@@ -150,12 +166,121 @@ impl LedgerReader for MemoryStore {
 }
 
 impl LedgerWriter for MemoryStore {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
-        Box::pin(async move { self.held().ledger.open(device, now).map_err(StoreError::rule) })
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
+        Box::pin(async move {
+            self.decide(|state| {
+                let session = state.open(device, SessionKind::Push, now)?;
+                Ok(Opened { session, version: state.version })
+            })
+        })
     }
 
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move { self.commit_now(device, commit) })
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        Box::pin(async move { self.decide(|state| state.revive(packs)) })
+    }
+}
+
+impl MemoryStore {
+    /// Rules that are broken change nothing.
+    fn decide<T>(
+        &self,
+        step: impl FnOnce(&mut LedgerState) -> Result<T, RuleBroken>,
+    ) -> Result<T, StoreError> {
+        let mut held = self.held();
+        let mut after = held.ledger.clone();
+        let answer = step(&mut after).map_err(StoreError::rule)?;
+        held.ledger = after;
+        Ok(answer)
+    }
+
+    fn purge_now(&self, packs: &[PackRun], haste: Haste) -> Result<Vec<PackRun>, StoreError> {
+        let sizes: BTreeMap<BlobKey, u64> =
+            self.held().blobs.iter().map(|(key, blob)| (*key, blob.len() as u64)).collect();
+        let size = |session, number| sizes.get(&BlobKey::Pack(session, number)).copied().unwrap_or(0);
+        let gone = self.decide(|state| state.purge(packs, (self.clock)(), haste, &size))?;
+        let mut held = self.held();
+        let Held { blobs, ledger } = &mut *held;
+        blobs.retain(|key, _| !is_gone(ledger, *key));
+        Ok(gone)
+    }
+}
+
+impl Keeper for MemoryStore {
+    fn trash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.decide(|state| state.trash(sessions, (self.clock)())) })
+    }
+
+    fn untrash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.decide(|state| state.untrash(sessions)) })
+    }
+
+    fn hold<'a>(&'a self, sessions: &'a [SessionNo], hold: bool) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.decide(|state| state.hold(sessions, hold)) })
+    }
+
+    fn relabel<'a>(&'a self, session: SessionNo, label: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.decide(|state| state.relabel(session, label)) })
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        Box::pin(async move { Ok(self.held().ledger.kept()) })
+    }
+}
+
+impl Collector for MemoryStore {
+    fn begin_collection(&self, haste: Haste) -> BoxFuture<'_, Result<Collection, StoreError>> {
+        Box::pin(async move {
+            self.decide(|state| {
+                let snapshots = state.begin_collection((self.clock)(), haste, &|_| None);
+                Ok(Collection { counters: state.counters(), snapshots })
+            })
+        })
+    }
+
+    fn retire<'a>(
+        &'a self,
+        at: Counters,
+        packs: &'a [PackRun],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        Box::pin(async move { self.decide(|state| state.retire(at, packs, (self.clock)())) })
+    }
+
+    fn relocate<'a>(
+        &'a self,
+        at: Counters,
+        moves: &'a [Move],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        Box::pin(async move { self.decide(|state| state.relocate(at, moves, (self.clock)())) })
+    }
+
+    fn purge<'a>(
+        &'a self,
+        packs: &'a [PackRun],
+        haste: Haste,
+    ) -> BoxFuture<'a, Result<Vec<PackRun>, StoreError>> {
+        Box::pin(async move { self.purge_now(packs, haste) })
+    }
+
+    fn open_relocation(
+        &self,
+        device: DeviceId,
+        kind: SessionKind,
+    ) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+        Box::pin(async move { self.decide(|state| state.open(device, kind, (self.clock)())) })
+    }
+
+    fn end_relocation(
+        &self,
+        device: DeviceId,
+        session: SessionNo,
+        packs: u32,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.decide(|state| state.end_relocation(device, session, packs, bytes)) })
     }
 }
 

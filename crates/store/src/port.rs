@@ -4,7 +4,9 @@
 //! `block_on` costs it nothing. Reading and writing are traits apart: what is given only the reading ones
 //! cannot write.
 use crate::{BlobKey, BlobKind, Spool, StoreError};
-use backupengine_model::ledger::{Commit, SessionRecord, SnapshotRecord};
+use backupengine_model::ledger::{
+    Commit, Counters, Haste, Kept, Move, PackRun, SessionKind, SessionRecord, SnapshotRecord,
+};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use bytes::Bytes;
 use std::future::Future;
@@ -82,6 +84,20 @@ pub struct SnapshotList {
     /// By session number.
     pub snapshots: Vec<SnapshotRecord>,
 }
+/// The sessions at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct SessionList {
+    /// Everything that was retired, brought back or moved up to this epoch is in the list.
+    pub gc_epoch: u64,
+    /// By number.
+    pub sessions: Vec<SessionRecord>,
+}
+impl std::ops::Deref for SessionList {
+    type Target = [SessionRecord];
+    fn deref(&self) -> &Self::Target {
+        &self.sessions
+    }
+}
 /// Reading the ledger.
 pub trait LedgerReader: Send + Sync {
     /// The vault's id, as the ledger says.
@@ -91,16 +107,83 @@ pub trait LedgerReader: Send + Sync {
     /// All live snapshots: one call, whatever their number.
     fn snapshots(&self) -> BoxFuture<'_, Result<SnapshotList, StoreError>>;
     /// All sessions, open ones included.
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>>;
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>>;
     /// Bytes the vault takes and bytes free where it lies, `None` where that is not known.
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>>;
+}
+/// A session that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its number.
+    pub session: SessionNo,
+    /// Of the list of snapshots at that moment. Who chose before what to build on, by another list, chooses again: what
+    /// was retired until now is not looked at when the session is committed.
+    pub version: u64,
 }
 /// Writing the ledger.
 pub trait LedgerWriter: Send + Sync {
     /// Opens a session; its number was never given before.
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>>;
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>>;
     /// Commits: the only moment a snapshot begins to exist. Repeating it is harmless.
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Brings packs back that were retired or moved and are referred to after all.
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>>;
+}
+/// Deciding which snapshots stay: an owner's matter.
+pub trait Keeper: Send + Sync {
+    /// Puts snapshots into the trash: they are listed no more, and can be brought back until their time is over. Again
+    /// is no new time. All of them or none.
+    fn trash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Brings snapshots back from the trash.
+    fn untrash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Holds snapshots against removal, or lets them go.
+    fn hold<'a>(&'a self, sessions: &'a [SessionNo], hold: bool) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Replaces a snapshot's sealed label.
+    fn relabel<'a>(&'a self, session: SessionNo, label: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// All snapshots that are not gone: live ones and those in the trash.
+    fn kept(&self) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>>;
+}
+/// Where a collection begins.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// What its steps are compared with.
+    pub counters: Counters,
+    /// Every snapshot that counts: nothing one of them needs may go.
+    pub snapshots: Vec<SnapshotRecord>,
+}
+/// Giving space back: marks are the caller's, who has keys; guarding is the ledger's.
+pub trait Collector: Send + Sync {
+    /// Begins: ends what is silent, purges snapshots whose time in the trash is over.
+    fn begin_collection(&self, haste: Haste) -> BoxFuture<'_, Result<Collection, StoreError>>;
+    /// Nobody may newly refer to these packs.
+    fn retire<'a>(
+        &'a self,
+        at: Counters,
+        packs: &'a [PackRun],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>>;
+    /// Frames of pushed packs were copied into relocation packs.
+    fn relocate<'a>(&'a self, at: Counters, moves: &'a [Move])
+    -> BoxFuture<'a, Result<Counters, StoreError>>;
+    /// Deletes what may be deleted by now of these packs, and says which those are.
+    fn purge<'a>(
+        &'a self,
+        packs: &'a [PackRun],
+        haste: Haste,
+    ) -> BoxFuture<'a, Result<Vec<PackRun>, StoreError>>;
+    /// Opens a session for relocation packs.
+    fn open_relocation(
+        &self,
+        device: DeviceId,
+        kind: SessionKind,
+    ) -> BoxFuture<'_, Result<SessionNo, StoreError>>;
+    /// Ends one: its packs count from now on, as places to move to. Repeating it is harmless.
+    fn end_relocation(
+        &self,
+        device: DeviceId,
+        session: SessionNo,
+        packs: u32,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 /// What readers are given.
 pub trait Readable: BlobReader + LedgerReader {}
@@ -108,4 +191,7 @@ impl<T: BlobReader + LedgerReader + ?Sized> Readable for T {}
 /// What writers are given.
 pub trait Writable: Readable + BlobWriter + LedgerWriter {}
 impl<T: Readable + BlobWriter + LedgerWriter + ?Sized> Writable for T {}
+/// What upkeep is given.
+pub trait Maintainable: Writable + Keeper + Collector {}
+impl<T: Writable + Keeper + Collector + ?Sized> Maintainable for T {}
 const _: fn(&Arc<dyn Writable>) = |_| {};

@@ -70,7 +70,7 @@ fn kind<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> ErrorKind {
 }
 
 fn open(store: &dyn Writable, device: DeviceId) -> SessionNo {
-    wait(store.open_session(device, this_moment())).expect("a session opens")
+    wait(store.open_session(device, this_moment())).expect("a session opens").session
 }
 
 /// A store goes by the time it is given or by its ledger's own clock: the true time satisfies both.
@@ -95,6 +95,7 @@ fn root_of(store: &dyn Writable, session: SessionNo, device: DeviceId) -> Commit
         packs: 0,
         bytes: 64,
         meta_packs: Vec::new(),
+        gc_epoch: None,
     }
 }
 
@@ -297,7 +298,7 @@ pub fn session_numbers_are_never_given_twice(vault: &Handles) {
     let seen: Vec<_> = sessions.iter().map(|s| (s.session, s.device, s.state)).collect();
     let open = SessionState::Open;
     assert_eq!(seen, [(given[0], vault.me, open), (given[1], vault.other, open), (given[2], vault.me, open)]);
-    for session in sessions {
+    for session in sessions.sessions {
         assert!((before..=after).contains(&session.opened.secs), "{before} {session:?} {after}");
     }
 }

@@ -4,11 +4,11 @@
 //! spool included, so that a run that is repeated up to call `n` meets the same call `n` if it is single-threaded.
 //! Runs the conformance suite, unbroken, in `tests/stores`; used by `tests/protocol` and `tests/damage`.
 
-use backupengine_model::ledger::{Commit, SessionRecord};
-use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
+use backupengine_model::{DeviceId, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
+    Range, SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -193,7 +193,7 @@ impl LedgerReader for Faulty {
         self.through(None, |inner| inner.snapshots())
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.through(None, |inner| inner.sessions())
     }
 
@@ -203,11 +203,15 @@ impl LedgerReader for Faulty {
 }
 
 impl LedgerWriter for Faulty {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.through(None, |inner| inner.open_session(device, now))
     }
 
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         self.through(None, |inner| inner.commit(device, commit))
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.through(None, |inner| inner.revive(packs))
     }
 }

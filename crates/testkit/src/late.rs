@@ -4,11 +4,11 @@
 //! answered last; one that is alone is answered when nothing has come after it for a moment. A blob is stored before its
 //! answer is held back. Runs the conformance suite in `tests/stores`.
 
-use backupengine_model::ledger::{Commit, SessionRecord};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Opened, Range,
+    SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -163,7 +163,7 @@ impl LedgerReader for Late {
         self.inner.snapshots()
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.inner.sessions()
     }
 
@@ -173,12 +173,16 @@ impl LedgerReader for Late {
 }
 
 impl LedgerWriter for Late {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.inner.open_session(device, now)
     }
 
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         self.seen().note(Event::Commit(commit.snapshot.session));
         self.inner.commit(device, commit)
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.inner.revive(packs)
     }
 }

@@ -3,11 +3,11 @@
 //! May not change an answer. What always holds: a call is noted before it is made, in the order of the calls.
 //! Runs the conformance suite in `tests/stores`.
 
-use backupengine_model::ledger::{Commit, SessionRecord};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Opened, Range,
+    SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,10 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Call {
-    Get { key: BlobKey, range: Range },
+    Get {
+        key: BlobKey,
+        range: Range,
+    },
     List(BlobKind),
     Spool,
-    Put { key: BlobKey, len: u64 },
+    Put {
+        key: BlobKey,
+        len: u64,
+    },
     Vault,
     Version,
     Snapshots,
@@ -26,6 +32,8 @@ pub enum Call {
     Space,
     OpenSession(DeviceId),
     Commit(SessionNo),
+    /// Bringing packs back.
+    Revive,
 }
 
 impl Call {
@@ -154,7 +162,7 @@ impl LedgerReader for Recording {
         self.inner.snapshots()
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.note(Call::Sessions);
         self.inner.sessions()
     }
@@ -166,7 +174,7 @@ impl LedgerReader for Recording {
 }
 
 impl LedgerWriter for Recording {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.note(Call::OpenSession(device));
         self.inner.open_session(device, now)
     }
@@ -174,5 +182,10 @@ impl LedgerWriter for Recording {
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         self.note(Call::Commit(commit.snapshot.session));
         self.inner.commit(device, commit)
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.note(Call::Revive);
+        self.inner.revive(packs)
     }
 }

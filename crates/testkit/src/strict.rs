@@ -4,11 +4,11 @@
 //! sessions and of the caller's own, a `put` only into the caller's own open session, and it compares a commit
 //! with what was really stored. Runs the conformance suite in `tests/stores`.
 
-use backupengine_model::ledger::{Commit, SessionRecord, SessionState};
+use backupengine_model::ledger::{Commit, Counters, PackRun, SessionState};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
+    Range, SessionList, SnapshotList, Spool, StoreError, Writable,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -162,7 +162,7 @@ impl LedgerReader for Strict {
         self.inner.snapshots()
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.inner.sessions()
     }
 
@@ -172,11 +172,11 @@ impl LedgerReader for Strict {
 }
 
 impl LedgerWriter for Strict {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
-            let session = self.inner.open_session(device, now).await?;
-            self.own().insert(session, BTreeMap::new());
-            Ok(session)
+            let opened = self.inner.open_session(device, now).await?;
+            self.own().insert(opened.session, BTreeMap::new());
+            Ok(opened)
         })
     }
 
@@ -188,5 +188,9 @@ impl LedgerWriter for Strict {
             self.own().remove(&commit.snapshot.session);
             Ok(())
         })
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.inner.revive(packs)
     }
 }

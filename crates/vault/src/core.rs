@@ -223,6 +223,11 @@ impl Vault {
         Ok(SnapshotList { version: listed.version, snapshots: listed.records.to_vec() })
     }
 
+    /// Version of the list that was read last; asks nobody. `None` before the first.
+    pub fn list_version(&self) -> Option<u64> {
+        self.core.snapshots.last_version()
+    }
+
     /// Blocks that reading a file whole needs, with the ends of the packs they lie in, in order and once each; none
     /// where the store is near. Fetches as [`ContentReader::nearness`](backupengine_model::ContentReader::nearness)
     /// does.

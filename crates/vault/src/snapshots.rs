@@ -54,6 +54,11 @@ impl Snapshots {
         self.refresh(&mut state)
     }
 
+    /// Version of the list read last.
+    pub(crate) fn last_version(&self) -> Option<u64> {
+        self.lock().listed.as_ref().map(|listed| listed.version)
+    }
+
     /// A number that moves with the list.
     pub(crate) fn version(&self) -> Result<u64, VaultError> {
         match self.opener.fetcher().version() {

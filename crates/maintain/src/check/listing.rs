@@ -65,7 +65,7 @@ impl Checker<'_> {
             self.found(Object::Ledger, Problem::Misplaced, "it is the ledger of another vault");
         }
         let sessions: BTreeMap<SessionNo, SessionRecord> =
-            sessions.into_iter().map(|record| (record.session, record)).collect();
+            sessions.sessions.into_iter().map(|record| (record.session, record)).collect();
         let listed: BTreeSet<SessionNo> = snapshots.iter().map(|snapshot| snapshot.session).collect();
         let committed = |session: &SessionNo| {
             sessions.get(session).filter(|record| record.state == SessionState::Committed)

@@ -1,9 +1,24 @@
-//! Records and rules of the ledger: which blobs count.
+//! Records and rules of the ledger: which blobs count, which snapshots stay, what may be given back.
 //!
-//! The ledger is kept by files in a folder vault and by the control plane in an account vault; both keep
-//! the rules here. Pure: no I/O, no clock. Tested below and by the one conformance suite in `tests/stores`.
+//! **What it is.** The records; [`LedgerState`] and its rules: sessions and commits here in [`state`], what an owner
+//! decides in [`keep`], giving space back in [`collect`]. The ledger is kept by a file in a folder vault and by the
+//! control plane in an account vault; both keep these rules, the latter in SQL.
+//! **What it may not do.** I/O, read a clock: times are handed in, and are the ledger's.
+//! **What always holds.** A session number is given once. A snapshot begins to exist by a commit, and by a commit that
+//! knows of everything that was retired. Nothing that may be referred to is deleted ([`collect`]).
+//! **Where it is tested.** Beside the rules, by the one conformance suite in `tests/stores`, and by random
+//! interleavings in `tests/protocol`.
+
+mod collect;
+mod keep;
+mod state;
 
 use crate::{DeviceId, SessionNo, SnapshotId, Timestamp};
+pub use collect::{Counters, GRACE_SECS, Haste, Move};
+pub use keep::{Kept, Lease, TRASH_DAYS, Trashed};
+use rangemap::{RangeMap, RangeSet};
+pub use state::LedgerState;
+use std::collections::BTreeMap;
 
 /// A session of writing as the ledger knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +34,81 @@ pub struct SessionRecord {
     /// Packs of a committed session: numbers `0..packs` may exist (some may have been given up). Of an open one:
     /// numbers that are used up already, although nothing may be stored there; `u32::MAX` where its root is.
     pub packs: u32,
-    /// Bytes of those packs and the root.
+    /// Bytes of those packs and the root, without what was given back.
     pub bytes: u64,
+    /// What it is for.
+    pub kind: SessionKind,
+    /// Its writer knows of everything that was retired or moved up to this epoch.
+    pub acked: u64,
+    /// Packs that nobody may newly refer to, and since when.
+    pub retired: RangeMap<u32, Since>,
+    /// Packs that are gone for good.
+    pub deleted: RangeSet<u32>,
+    /// Packs whose frames were copied elsewhere.
+    pub moved: BTreeMap<u32, Moved>,
+}
+
+impl SessionRecord {
+    /// A session in which nothing has happened.
+    pub fn new(session: SessionNo, device: DeviceId, opened: Timestamp) -> Self {
+        Self {
+            session,
+            device,
+            opened,
+            state: SessionState::Open,
+            packs: 0,
+            bytes: 0,
+            kind: SessionKind::Push,
+            acked: 0,
+            retired: RangeMap::new(),
+            deleted: RangeSet::new(),
+            moved: BTreeMap::new(),
+        }
+    }
+}
+
+impl SessionRecord {
+    /// Whether nobody may newly refer to one of its packs: it is retired or gone, or its frames lie elsewhere, and not
+    /// all of them.
+    pub fn is_going(&self, number: u32) -> bool {
+        self.retired.contains_key(&number)
+            || self.deleted.contains(&number)
+            || self.moved.contains_key(&number)
+    }
+}
+
+/// What a session writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SessionKind {
+    /// A snapshot.
+    Push = 0,
+    /// Copies of frames that are still needed, out of packs that mostly are not.
+    Compact = 1,
+    /// Frames that were lost, from files that are still there.
+    Heal = 2,
+}
+
+/// When something about packs was decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// The epoch that began with it.
+    pub epoch: u64,
+    /// By the ledger's clock.
+    pub at: Timestamp,
+}
+
+/// Where the frames of a pack lie now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Session of the relocation pack.
+    pub to: SessionNo,
+    /// Its number.
+    pub number: u32,
+    /// Since when.
+    pub since: Since,
+    /// Whether the old blob is gone: until then the move can be taken back.
+    pub gone: bool,
 }
 
 /// How far a session got.
@@ -29,8 +117,10 @@ pub struct SessionRecord {
 pub enum SessionState {
     /// Writing goes on, or was broken off.
     Open = 0,
-    /// Ended in a snapshot.
+    /// Ended: in a snapshot, or in relocation packs that count.
     Committed = 1,
+    /// Ended in nothing: given up, or silent for [`GRACE_SECS`].
+    Expired = 2,
 }
 
 /// A snapshot as the ledger lists it. What can be read here is what a control plane may know.
@@ -74,6 +164,9 @@ pub struct Commit {
     /// The packs its metadata lies in, top levels first, at most [`META_RUNS_MAX`] runs: what a reader fetches first.
     /// A hint; a ledger of files keeps it not.
     pub meta_packs: Vec<PackRun>,
+    /// The epoch the writer has taken in: nothing it refers to was retired or moved up to there. `None`: the one the
+    /// session was opened under.
+    pub gc_epoch: Option<u64>,
 }
 
 /// A run of packs of one session.
@@ -108,19 +201,6 @@ impl PackRun {
 /// Most runs of [`Commit::meta_packs`].
 pub const META_RUNS_MAX: usize = 64;
 
-/// Everything the ledger says, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LedgerState {
-    /// The number the next session gets is one more.
-    pub last_session: u32,
-    /// Moves with every change of `snapshots`.
-    pub version: u64,
-    /// Sessions, by number.
-    pub sessions: Vec<SessionRecord>,
-    /// Live snapshots, by session number.
-    pub snapshots: Vec<SnapshotRecord>,
-}
-
 /// Why the ledger's rules forbid a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,87 +218,26 @@ pub enum RuleBroken {
     /// The root blob is not stored, or not with the length the commit names. The store's part of the rules:
     /// this state knows no blobs.
     RootNotStored,
+    /// Packs were retired or moved, or the list changed, since the caller last asked.
+    CountersMoved,
+    /// No such snapshot, or it is gone.
+    UnknownSnapshot,
+    /// The snapshot is held against removal.
+    Held,
+    /// No such pack, its session was not committed, or it is of a kind this cannot be done to.
+    WrongPack,
+    /// The pack is gone, or going.
+    PackGone,
+    /// The pack holds what was moved there.
+    InUse,
 }
 
 /// The longest sealed label a list holds, in bytes.
 pub const LABEL_MAX: usize = 1024;
 
-impl LedgerState {
-    /// Opens a session: the next number, never one that was given before.
-    ///
-    /// # Errors
-    /// [`RuleBroken::NumbersUsedUp`].
-    pub fn open(&mut self, device: DeviceId, now: Timestamp) -> Result<SessionNo, RuleBroken> {
-        let next = self.last_session.checked_add(1).ok_or(RuleBroken::NumbersUsedUp)?;
-        self.last_session = next;
-        let session = SessionNo(next);
-        self.sessions.push(SessionRecord {
-            session,
-            device,
-            opened: now,
-            state: SessionState::Open,
-            packs: 0,
-            bytes: 0,
-        });
-        Ok(session)
-    }
-
-    /// Ends an open session of `device` in a snapshot.
-    ///
-    /// Repeating a commit that already happened, word for word, is no error: the answer may have been lost.
-    ///
-    /// # Errors
-    /// [`RuleBroken`] where the session is unknown, another device's, or ended otherwise.
-    pub fn commit(&mut self, device: DeviceId, commit: &Commit) -> Result<(), RuleBroken> {
-        let number = commit.snapshot.session;
-        if commit.snapshot.device != device {
-            return Err(RuleBroken::WrongSession);
-        }
-        if commit.snapshot.label.len() > LABEL_MAX {
-            return Err(RuleBroken::LabelTooLong);
-        }
-        let record = self
-            .sessions
-            .iter_mut()
-            .find(|s| s.session == number && s.device == device)
-            .ok_or(RuleBroken::UnknownSession)?;
-        if record.state == SessionState::Committed {
-            let same = self.snapshots.contains(&commit.snapshot);
-            return if same { Ok(()) } else { Err(RuleBroken::NotOpen) };
-        }
-        record.state = SessionState::Committed;
-        record.packs = commit.packs;
-        record.bytes = commit.bytes;
-        let at = self.snapshots.partition_point(|s| s.session < number);
-        self.snapshots.insert(at, commit.snapshot.clone());
-        self.version += 1;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ME: DeviceId = DeviceId([1; 16]);
-    const OTHER: DeviceId = DeviceId([2; 16]);
-
-    fn commit(session: SessionNo, device: DeviceId) -> Commit {
-        Commit {
-            snapshot: SnapshotRecord {
-                session,
-                id: SnapshotId([9; 8]),
-                device,
-                created: Timestamp::default(),
-                root_size: 4096,
-                head_len: 100,
-                label: Vec::new(),
-            },
-            packs: 2,
-            bytes: 7,
-            meta_packs: Vec::new(),
-        }
-    }
 
     #[test]
     fn packs_become_runs_in_their_order() {
@@ -231,35 +250,5 @@ mod tests {
         assert_eq!(of(&[(7, u32::MAX), (8, 0)]), [(7, u32::MAX, 1), (8, 0, 1)]);
         let many: Vec<_> = (0..100).map(|n| (7, 2 * n)).collect();
         assert_eq!(of(&many).len(), META_RUNS_MAX);
-    }
-
-    #[test]
-    fn numbers_are_never_given_twice() {
-        let mut ledger = LedgerState::default();
-        let first = ledger.open(ME, Timestamp::default()).unwrap();
-        let second = ledger.open(OTHER, Timestamp::default()).unwrap();
-        assert_eq!((first, second), (SessionNo(1), SessionNo(2)));
-        ledger.last_session = u32::MAX;
-        assert_eq!(ledger.open(ME, Timestamp::default()), Err(RuleBroken::NumbersUsedUp));
-    }
-
-    #[test]
-    fn only_the_commit_makes_a_snapshot() {
-        let mut ledger = LedgerState::default();
-        let session = ledger.open(ME, Timestamp::default()).unwrap();
-        assert!(ledger.snapshots.is_empty());
-        assert_eq!(ledger.commit(OTHER, &commit(session, OTHER)), Err(RuleBroken::UnknownSession));
-        assert_eq!(ledger.commit(OTHER, &commit(session, ME)), Err(RuleBroken::WrongSession));
-        let mut long = commit(session, ME);
-        long.snapshot.label = vec![0; LABEL_MAX + 1];
-        assert_eq!(ledger.commit(ME, &long), Err(RuleBroken::LabelTooLong));
-        ledger.commit(ME, &commit(session, ME)).unwrap();
-        assert_eq!((ledger.snapshots.len(), ledger.version), (1, 1));
-        // The answer was lost and the device asks again: nothing changes.
-        ledger.commit(ME, &commit(session, ME)).unwrap();
-        assert_eq!((ledger.snapshots.len(), ledger.version), (1, 1));
-        let mut other = commit(session, ME);
-        other.snapshot.head_len += 1;
-        assert_eq!(ledger.commit(ME, &other), Err(RuleBroken::NotOpen));
     }
 }

@@ -7,10 +7,10 @@ use super::footers;
 use super::manifest::{Listed, Manifest};
 use super::segment::{Segment, SegmentWriter};
 use super::{DedupKey, Place};
-use backupengine_model::ledger::{SessionRecord, SessionState};
+use backupengine_model::ledger::{SessionKind, SessionRecord, SessionState};
 use backupengine_model::{SessionNo, VaultId};
 use backupengine_seal::ContentIdKey;
-use backupengine_store::{ErrorKind, StoreError};
+use backupengine_store::{ErrorKind, SessionList, StoreError};
 use backupengine_vault::Vault;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -27,7 +27,7 @@ const UNWRITTEN_MAX: usize = 4 * OWN_MAX;
 const FAN_OUT: usize = 8;
 
 /// Asks the ledger for all sessions.
-pub(crate) type AskSessions<'a> = Box<dyn Fn() -> Result<Vec<SessionRecord>, StoreError> + Send + Sync + 'a>;
+pub(crate) type AskSessions<'a> = Box<dyn Fn() -> Result<SessionList, StoreError> + Send + Sync + 'a>;
 
 /// What a push asks and tells the index.
 pub(crate) struct Dedup<'a> {
@@ -35,8 +35,8 @@ pub(crate) struct Dedup<'a> {
     vault: &'a Vault,
     ids: ContentIdKey,
     ask_sessions: AskSessions<'a>,
-    /// Committed sessions with the number of their packs; `None` where the ledger did not say.
-    committed: OnceLock<Option<HashMap<SessionNo, u32>>>,
+    /// Committed pushes; `None` where the ledger did not say.
+    committed: OnceLock<Option<HashMap<SessionNo, SessionRecord>>>,
     own: SessionNo,
     may_write: bool,
     stop: &'a AtomicBool,
@@ -115,11 +115,15 @@ impl<'a> Dedup<'a> {
     }
 
     /// Asked once. Where the ledger does not say, no earlier session counts: content is then stored again.
-    fn committed(&self) -> Option<&HashMap<SessionNo, u32>> {
+    fn committed(&self) -> Option<&HashMap<SessionNo, SessionRecord>> {
         let asked = self.committed.get_or_init(|| match (self.ask_sessions)() {
-            Ok(sessions) => {
-                let committed = sessions.iter().filter(|s| s.state == SessionState::Committed);
-                Some(committed.map(|s| (s.session, s.packs)).collect())
+            Ok(list) => {
+                // Nothing refers to relocation packs: they are places only.
+                let counts = |s: &SessionRecord| {
+                    s.state == SessionState::Committed && s.kind == SessionKind::Push
+                };
+                let committed = list.sessions.into_iter().filter(counts);
+                Some(committed.map(|s| (s.session, s)).collect())
             }
             Err(error) => {
                 tracing::warn!(%error, "the list of sessions does not read; what earlier ones hold is stored again");
@@ -130,8 +134,11 @@ impl<'a> Dedup<'a> {
     }
 
     fn counts(&self, place: &Place) -> bool {
-        let session = place.pack.session;
-        session == self.own || self.committed().is_some_and(|committed| committed.contains_key(&session))
+        let (session, number) = (place.pack.session, place.pack.number);
+        let known = |committed: &HashMap<SessionNo, SessionRecord>| {
+            committed.get(&session).is_some_and(|record| !record.is_going(number))
+        };
+        session == self.own || self.committed().is_some_and(known)
     }
 
     /// Remembers what was stored just now (or in an earlier, broken-off run of the same session).
@@ -192,7 +199,7 @@ impl<'a> Dedup<'a> {
             .committed()
             .into_iter()
             .flatten()
-            .filter(|(session, packs)| **packs > 0 && !kept.manifest.covered.contains(session))
+            .filter(|(session, record)| record.packs > 0 && !kept.manifest.covered.contains(session))
             .map(|(session, _)| *session)
             .collect();
         let mut covered = Vec::new();
@@ -329,7 +336,11 @@ impl<'a> Dedup<'a> {
     fn merge(&self, manifest: &mut Manifest) -> io::Result<()> {
         // Whose records may be dropped nobody knows then; the next push merges.
         let Some(committed) = self.committed() else { return Ok(()) };
-        let live: HashSet<SessionNo> = committed.keys().copied().chain(std::iter::once(self.own)).collect();
+        let lives = |place: &Place| {
+            let (session, number) = (place.pack.session, place.pack.number);
+            let there = |record: &SessionRecord| !record.deleted.contains(&number);
+            session == self.own || committed.get(&session).is_some_and(there)
+        };
         for level in 0..u8::MAX {
             let full: Vec<Listed> = manifest.segments.iter().filter(|s| s.level == level).copied().collect();
             if full.len() < FAN_OUT {
@@ -349,7 +360,7 @@ impl<'a> Dedup<'a> {
                 for cursor in &mut cursors {
                     if cursor.key() == Some(key)
                         && let Some((_, place)) = cursor.next()?
-                        && live.contains(&place.pack.session)
+                        && lives(&place)
                         && !std::mem::replace(&mut taken, true)
                     {
                         writer.push(&key, &place)?;
@@ -435,14 +446,8 @@ mod tests {
     use backupengine_model::{DeviceId, Timestamp};
 
     fn sessions(numbers: impl IntoIterator<Item = u32>) -> Vec<SessionRecord> {
-        let record = |n| SessionRecord {
-            session: SessionNo(n),
-            device: DeviceId([1; 16]),
-            opened: Timestamp::default(),
-            state: SessionState::Committed,
-            packs: 0,
-            bytes: 0,
-        };
+        let new = |n| SessionRecord::new(SessionNo(n), DeviceId([1; 16]), Timestamp::default());
+        let record = |n| SessionRecord { state: SessionState::Committed, ..new(n) };
         numbers.into_iter().map(record).collect()
     }
 
@@ -453,7 +458,7 @@ mod tests {
         let folder = bench.dir.path().join("index");
         let index = |listed: &[u32], may_write| {
             let listed = sessions(listed.iter().copied());
-            let ask = Box::new(move || Ok(listed.clone()));
+            let ask = Box::new(move || Ok(SessionList { gc_epoch: 0, sessions: listed.clone() }));
             Dedup::new(folder.clone(), &vault, ask, SessionNo(9), may_write, &stop)
         };
         let count = OWN_MAX as u32 + 1000;

@@ -1,12 +1,12 @@
 //! Pushes that end early: what is committed stays, what was stored is reused, no number is given twice.
 use super::{Bench, Quiet, assert_shows, noise, random};
 use crate::{Observer, PushError, PushStats, push};
-use backupengine_model::ledger::{Commit, SessionRecord};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_source::Notice;
 use backupengine_store::{
     BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter,
-    MemoryStore, Range, SnapshotList, Spool, StoreError,
+    MemoryStore, Opened, Range, SessionList, SnapshotList, Spool, StoreError,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl LedgerReader for Breaks {
     fn snapshots(&self) -> BoxFuture<'_, Result<SnapshotList, StoreError>> {
         self.inner.snapshots()
     }
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.inner.sessions()
     }
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>> {
@@ -68,7 +68,7 @@ impl LedgerReader for Breaks {
 }
 
 impl LedgerWriter for Breaks {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         match self.count() {
             Ok(()) => self.inner.open_session(device, now),
             Err(error) => Box::pin(async { Err(error) }),
@@ -77,6 +77,13 @@ impl LedgerWriter for Breaks {
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         match self.count() {
             Ok(()) => self.inner.commit(device, commit),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        match self.count() {
+            Ok(()) => self.inner.revive(packs),
             Err(error) => Box::pin(async { Err(error) }),
         }
     }

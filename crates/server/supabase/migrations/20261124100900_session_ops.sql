@@ -80,7 +80,8 @@ begin
   end if;
   insert into app.session (tenant, vault, s, device, kind, acked_epoch)
     values (me.tenant, home.id, home.next_session - 1, me.device, kind, home.gc_epoch);
-  return jsonb_build_object('session', home.next_session - 1, 'gc_epoch', home.gc_epoch, 'now', app.seconds(now()));
+  return jsonb_build_object('session', home.next_session - 1, 'version', home.snap_version, 'gc_epoch', home.gc_epoch,
+                            'now', app.seconds(now()));
 end $$;
 
 create function api.op_session_urls(args jsonb) returns jsonb language plpgsql volatile set search_path = '' as $$
@@ -217,7 +218,11 @@ begin
       'opened', app.seconds(s.opened_at), 'packs', case when s.state = 'open' then app.numbers_used(s.tenant, s.vault, s.s) else s.packs end,
       'bytes', s.bytes,
       'retired', case when isempty(s.retired) then '[]' else app.runs(s.retired, s.s) end,
-      'deleted', case when isempty(s.deleted) then '[]' else app.runs(s.deleted, s.s) end) order by s.s), '[]')
+      'deleted', case when isempty(s.deleted) then '[]' else app.runs(s.deleted, s.s) end,
+      'acked', s.acked_epoch,
+      'moved', (select coalesce(jsonb_agg(jsonb_build_object('number', m.number, 'to_session', m.to_s, 'to_number', m.to_number,
+                                                             'gc_epoch', m.epoch, 'gone', m.given_up) order by m.number), '[]')
+                from app.moved m where m.vault = s.vault and m.s = s.s and not s.deleted @> m.number)) order by s.s), '[]')
     into page
     from (select * from app.session s where s.vault = home.id and s.s > above order by s.s limit most + 1) s;
   return jsonb_build_object('sessions', case when jsonb_array_length(page) > most then page - most::integer else page end,

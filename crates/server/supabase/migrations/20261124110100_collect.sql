@@ -30,10 +30,11 @@ create policy live_login on app.doomed as restrictive for all to public
 create policy known_device on app.doomed as restrictive for all to public
   using ((select app.my_device()) is not null) with check ((select app.my_device()) is not null);
 
--- When a pack was moved, and whether its old object was handed to the sweep.
+-- When a pack was moved, in which epoch, and whether its old object was handed to the sweep.
 alter table app.moved add column moved_at timestamptz not null default now();
+alter table app.moved add column epoch bigint not null default 0;
 alter table app.moved add column given_up boolean not null default false;
-grant update (moved_at, given_up) on app.moved to authenticated;
+grant update (moved_at, epoch, given_up) on app.moved to authenticated;
 
 -- Retiring more than this share of a vault is written down as an alarm.
 alter table app.deployment add column alarm_share real not null default 0.25 check (alarm_share between 0 and 1);
@@ -237,7 +238,8 @@ begin
   return app.counters(v);
 end $$;
 
--- Brings packs of any device's session back. A writer may, though it may not touch other sessions otherwise. DEFINER.
+-- Brings packs of any device's session back: retired ones, and moved ones whose old object is there, since the copy may
+-- lack what the caller refers to. A writer may, though it may not touch other sessions otherwise. DEFINER.
 create function app.revive(vault bytea, session bigint, packs int8multirange) returns int8multirange
 language plpgsql volatile security definer set search_path = '' as $$
 declare
@@ -259,6 +261,9 @@ begin
   end if;
   again := packs * x.retired;
   update app.session y set retired = y.retired - again where y.vault = x.vault and y.s = x.s;
+  with back as (
+    delete from app.moved m where m.vault = x.vault and m.s = x.s and packs @> m.number and not m.given_up returning m.number)
+  select again + coalesce(range_agg(int8range(b.number, b.number + 1)), '{}') into again from back b;
   return again;
 end $$;
 
@@ -282,10 +287,13 @@ begin
 end $$;
 
 -- Frames of pushed packs were copied into packs of a compaction or heal. Those are physical only: nothing refers to
--- them but this map, and moving again writes the entry anew, so there are no chains.
+-- them but this map, and moving again writes the entry anew, so there are no chains. Both counters are compared: a
+-- snapshot that was committed meanwhile may need frames that were not copied. And an epoch begins: a push that is under
+-- way may have taken one for stored.
 create function api.op_gc_move(args jsonb) returns jsonb
 language plpgsql volatile set search_path = '' as $$
 declare
+  version bigint := app.int_arg(args, 'version', 0, 9223372036854775807);
   epoch bigint := app.int_arg(args, 'gc_epoch', 0, 9223372036854775807);
   list  jsonb := app.list_arg(args, 'moves', 4096);
   v     app.vault;
@@ -317,17 +325,20 @@ begin
     end if;
   end loop;
   select * into v from app.vault y where y.id = v.id for update;
-  perform app.need_counters(v, null, epoch);
+  perform app.need_counters(v, version, epoch);
   begin
-    insert into app.moved as o (tenant, vault, s, number, to_s, to_number)
+    insert into app.moved as o (tenant, vault, s, number, to_s, to_number, epoch)
       select v.tenant, v.id, (m ->> 'from_session')::bigint, (m ->> 'from_number')::bigint,
-             (m ->> 'to_session')::bigint, (m ->> 'to_number')::bigint
+             (m ->> 'to_session')::bigint, (m ->> 'to_number')::bigint, v.gc_epoch + 1
       from jsonb_array_elements(list) as m
       on conflict on constraint moved_pkey do update
-        set to_s = excluded.to_s, to_number = excluded.to_number, moved_at = now();
+        set to_s = excluded.to_s, to_number = excluded.to_number, moved_at = now(), epoch = excluded.epoch;
   exception when cardinality_violation then
     perform app.refuse('bad_request', 'A pack is moved to one place only.');
   end;
+  if list <> '[]' then
+    update app.vault y set gc_epoch = y.gc_epoch + 1 where y.id = v.id;
+  end if;
   return app.counters(v);
 end $$;
 
@@ -369,7 +380,8 @@ begin
     select coalesce(range_agg(int8range(m.number, m.number + 1)), '{}') into left_
       from app.moved m
       where m.vault = v.id and m.s = one.s and one.packs @> m.number and not x.deleted @> m.number
-        and not m.given_up and m.moved_at <= now() - app.grace();
+        and not m.given_up and m.moved_at <= now() - app.grace()
+        and m.epoch <= coalesce((select min(o.acked_epoch) from app.session o where o.vault = v.id and o.state = 'open'), m.epoch);
     if gone + left_ <> '{}' then
       update app.session y set deleted = y.deleted + gone where y.vault = v.id and y.s = one.s;
       update app.moved m set given_up = true where m.vault = v.id and m.s = one.s and (left_ + gone) @> m.number;

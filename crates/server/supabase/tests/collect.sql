@@ -162,7 +162,8 @@ begin
   return s;
 end $$;
 create function test.move(epoch bigint, variadic m bigint[]) returns jsonb language sql as $$
-  select jsonb_build_object('vault', test.vault(1), 'gc_epoch', epoch, 'idem', gen_random_uuid(), 'moves',
+  select jsonb_build_object('vault', test.vault(1), 'version', (select snap_version from app.vault where id = decode(test.vault(1), 'hex')),
+    'gc_epoch', epoch, 'idem', gen_random_uuid(), 'moves',
     (select jsonb_agg(jsonb_build_object('from_session', m[i], 'from_number', m[i + 1], 'to_session', m[i + 2], 'to_number', m[i + 3]))
      from generate_series(1, cardinality(m), 4) as i)) $$;
 select is(test.compact(), 6::bigint, 'a compaction');

@@ -130,6 +130,23 @@ impl BlobFiles {
         durable::sync_folder(&above).map_err(named)
     }
 
+    /// Deletes a blob; one that is gone already is no error. The folder of a session goes with its last pack.
+    pub(crate) fn delete(&self, key: BlobKey) -> Result<(), StoreError> {
+        let path = layout::blob_path(&self.folder, key);
+        drop(self.kept().pop(&key));
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::from_io("delete", &path, e).about(key));
+            }
+            _ => {}
+        }
+        if let BlobKey::Pack(session, _) = key {
+            // Fails while something lies in it.
+            drop(fs::remove_dir(self.folder.join("p").join(session.to_string())));
+        }
+        Ok(())
+    }
+
     /// The folder of a session's packs, made if need be, its name on the disk when this returns.
     fn folder_of(&self, session: SessionNo) -> Result<PathBuf, StoreError> {
         let packs = self.folder.join("p");

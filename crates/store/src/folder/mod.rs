@@ -1,7 +1,7 @@
 //! A vault in a local folder.
 //!
 //! **What it is.** The store port over files: [`layout`] says what lies where, [`blobs`] and [`ledger`] do it,
-//! [`durable`] knows what a power cut leaves, [`sweep`] what a killed process leaves.
+//! [`durable`] knows what a power cut leaves, [`sweep`] what a killed process leaves; [`upkeep`] gives space back.
 //!
 //! **What it may not do.** Wait for anything but the disk and the lock of the vault: every answer is there
 //! within the first poll.
@@ -17,18 +17,24 @@ mod layout;
 mod ledger;
 mod record;
 mod sweep;
+mod upkeep;
 
 pub(crate) use sweep::{private_folder, spool_file, sweep_spools};
+pub(crate) use upkeep::is_gone;
 
-use crate::port::{BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Range, SnapshotList};
+use crate::port::{
+    BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Opened, Range, SessionList,
+    SnapshotList,
+};
 use crate::{BlobKey, BlobKind, Spool, StoreError};
-use backupengine_model::ledger::{Commit, LedgerState, RuleBroken, SessionRecord};
-use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
+use backupengine_model::ledger::{Commit, Counters, LedgerState, PackRun, RuleBroken, SessionKind};
+use backupengine_model::{DeviceId, Timestamp, VaultId};
 use blobs::BlobFiles;
 use ledger::LedgerFile;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A vault in a local folder; cheap to clone.
 #[derive(Clone)]
@@ -41,6 +47,18 @@ struct Inner {
     vault: VaultId,
     blobs: BlobFiles,
     ledger: LedgerFile,
+    clock: Clock,
+}
+
+/// The ledger's clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The system's.
+pub(crate) fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp { secs: since.as_secs().try_into().unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+    })
 }
 
 impl FolderStore {
@@ -58,11 +76,19 @@ impl FolderStore {
     /// # Errors
     /// `NotAVault`, `TooNew`, `Denied`, `Io`.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_by(folder, system_clock())
+    }
+
+    /// As [`Self::open`], with a clock of one's own for trash, leases and grace.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_by(folder: &Path, clock: Clock) -> Result<Self, StoreError> {
         let vault = layout::read_marker(folder)?;
         // Absolute, so that a later change of the working folder does not move the vault.
         let folder = std::path::absolute(folder).map_err(|e| StoreError::from_io("read", folder, e))?;
         let (blobs, ledger) = (BlobFiles::new(&folder), LedgerFile::new(&folder, vault));
-        Ok(Self { inner: Arc::new(Inner { folder, vault, blobs, ledger }) })
+        Ok(Self { inner: Arc::new(Inner { folder, vault, blobs, ledger, clock }) })
     }
 
     /// The folder, as an absolute path.
@@ -140,8 +166,11 @@ impl LedgerReader for FolderStore {
         })
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
-        Box::pin(async move { Ok(self.inner.ledger.state()?.sessions.clone()) })
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
+        Box::pin(async move {
+            let state = self.inner.ledger.state()?;
+            Ok(SessionList { gc_epoch: state.gc_epoch, sessions: state.sessions.clone() })
+        })
     }
 
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>> {
@@ -150,14 +179,23 @@ impl LedgerReader for FolderStore {
 }
 
 impl LedgerWriter for FolderStore {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
-            self.inner.ledger.change(true, |state| state.open(device, now).map_err(StoreError::rule))
+            self.inner.ledger.change(true, |state| {
+                let session = state.open(device, SessionKind::Push, now).map_err(StoreError::rule)?;
+                Ok(Opened { session, version: state.version })
+            })
         })
     }
 
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move { self.commit_now(device, commit) })
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        Box::pin(async move {
+            self.inner.ledger.change(false, |state| state.revive(packs).map_err(StoreError::rule))
+        })
     }
 }
 

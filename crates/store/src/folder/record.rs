@@ -1,22 +1,27 @@
 //! The bytes of the ledger: magic, version, vault id and state in CBOR, and a checksum.
 //!
-//! `"BKELEDG1" ‖ CBOR [version, vault, last session, list version, sessions, snapshots] ‖ crc32c u32 LE`
+//! `"BKELEDG1" ‖ CBOR [version, vault, last session, list version, epoch, sessions, snapshots, trash, held, leases] ‖
+//! crc32c u32 LE`. Version 1, which knew no collection, is still read.
 //!
 //! May not do I/O. What always holds: only the bytes that `encode` gives decode, and what was allocated never
 //! exceeds what the file could hold. Tested below: every flipped byte and every cut is refused.
 
-use backupengine_model::ledger::{LABEL_MAX, LedgerState, SessionRecord, SessionState, SnapshotRecord};
+use backupengine_model::ledger::{
+    LABEL_MAX, Lease, LedgerState, Moved, SessionKind, SessionRecord, SessionState, Since, SnapshotRecord,
+    Trashed,
+};
 use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp, VaultId};
 use minicbor::decode::{Decoder, Error as DecodeError};
 use minicbor::encode::{Encoder, Error as EncodeError};
 use std::convert::Infallible;
+use std::ops::Range;
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"BKELEDG1";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// Sessions without kinds and packs; no epoch, trash, holds, leases.
+const WITHOUT_COLLECTION: u64 = 1;
 const SUM_LEN: usize = 4;
-/// No record takes less; bounds what an array length can make the decoder reserve.
-const RECORD_MIN: usize = 24;
 
 /// Why bytes are no ledger.
 #[derive(Debug, Error)]
@@ -56,17 +61,73 @@ fn write(
     vault: VaultId,
     state: &LedgerState,
 ) -> Result<(), EncodeError<Infallible>> {
-    out.array(6)?.u64(VERSION)?.bytes(&vault.0)?.u32(state.last_session)?.u64(state.version)?;
-    out.array(state.sessions.len() as u64)?;
+    out.array(10)?.u64(VERSION)?.bytes(&vault.0)?.u32(state.last_session)?.u64(state.version)?;
+    out.u64(state.gc_epoch)?.array(state.sessions.len() as u64)?;
     for s in &state.sessions {
-        out.array(7)?.u32(s.session.0)?.bytes(&s.device.0)?.i64(s.opened.secs)?.u32(s.opened.nanos)?;
-        out.u8(s.state as u8)?.u32(s.packs)?.u64(s.bytes)?;
+        write_session(out, s)?;
     }
     out.array(state.snapshots.len() as u64)?;
-    for s in &state.snapshots {
-        out.array(8)?.u32(s.session.0)?.bytes(&s.id.0)?.bytes(&s.device.0)?.i64(s.created.secs)?;
-        out.u32(s.created.nanos)?.u64(s.root_size)?.u32(s.head_len)?.bytes(&s.label)?;
+    for snapshot in &state.snapshots {
+        write_snapshot(out, snapshot)?;
     }
+    out.array(state.trash.len() as u64)?;
+    for trashed in &state.trash {
+        out.array(2)?;
+        write_snapshot(out, &trashed.snapshot)?;
+        write_time(out, trashed.purge_after)?;
+    }
+    out.array(state.held.len() as u64)?;
+    for held in &state.held {
+        out.u32(held.0)?;
+    }
+    out.array(state.leases.len() as u64)?;
+    for lease in &state.leases {
+        out.array(3)?.bytes(&lease.id)?;
+        write_time(out, lease.expires)?;
+        out.array(lease.snapshots.len() as u64)?;
+        for session in &lease.snapshots {
+            out.u32(session.0)?;
+        }
+    }
+    Ok(())
+}
+
+type Written = Result<(), EncodeError<Infallible>>;
+
+fn write_time(out: &mut Encoder<Vec<u8>>, at: Timestamp) -> Written {
+    out.array(2)?.i64(at.secs)?.u32(at.nanos)?;
+    Ok(())
+}
+
+fn write_since(out: &mut Encoder<Vec<u8>>, since: Since) -> Written {
+    out.u64(since.epoch)?;
+    write_time(out, since.at)
+}
+
+fn write_session(out: &mut Encoder<Vec<u8>>, s: &SessionRecord) -> Written {
+    out.array(12)?.u32(s.session.0)?.bytes(&s.device.0)?.i64(s.opened.secs)?.u32(s.opened.nanos)?;
+    out.u8(s.state as u8)?.u32(s.packs)?.u64(s.bytes)?.u8(s.kind as u8)?.u64(s.acked)?;
+    out.array(s.retired.len() as u64)?;
+    for (run, since) in s.retired.iter() {
+        out.array(4)?.u32(run.start)?.u32(run.end)?;
+        write_since(out, *since)?;
+    }
+    out.array(s.deleted.len() as u64)?;
+    for run in s.deleted.iter() {
+        out.array(2)?.u32(run.start)?.u32(run.end)?;
+    }
+    out.array(s.moved.len() as u64)?;
+    for (number, moved) in &s.moved {
+        out.array(6)?.u32(*number)?.u32(moved.to.0)?.u32(moved.number)?;
+        write_since(out, moved.since)?;
+        out.bool(moved.gone)?;
+    }
+    Ok(())
+}
+
+fn write_snapshot(out: &mut Encoder<Vec<u8>>, s: &SnapshotRecord) -> Written {
+    out.array(8)?.u32(s.session.0)?.bytes(&s.id.0)?.bytes(&s.device.0)?.i64(s.created.secs)?;
+    out.u32(s.created.nanos)?.u64(s.root_size)?.u32(s.head_len)?.bytes(&s.label)?;
     Ok(())
 }
 
@@ -86,7 +147,10 @@ pub(crate) fn decode(vault: VaultId, bytes: &[u8]) -> Result<LedgerState, Record
     if version > VERSION {
         return Err(RecordError::TooNew(version));
     }
-    if fields != Some(6) || version != VERSION {
+    let with_collection = version == VERSION;
+    if fields != Some(if with_collection { 10 } else { 6 })
+        || !(WITHOUT_COLLECTION..=VERSION).contains(&version)
+    {
         return Err(RecordError::Inconsistent);
     }
     if fixed(&mut input)? != vault.0 {
@@ -94,27 +158,36 @@ pub(crate) fn decode(vault: VaultId, bytes: &[u8]) -> Result<LedgerState, Record
     }
     let mut state =
         LedgerState { last_session: input.u32()?, version: input.u64()?, ..LedgerState::default() };
-    for _ in 0..count(&mut input, &mut state.sessions)? {
-        state.sessions.push(session(&mut input)?);
+    if with_collection {
+        state.gc_epoch = input.u64()?;
     }
-    for _ in 0..count(&mut input, &mut state.snapshots)? {
-        state.snapshots.push(snapshot(&mut input)?);
+    state.sessions = list(&mut input, |input| session(input, with_collection))?;
+    state.snapshots = list(&mut input, snapshot)?;
+    if with_collection {
+        state.trash = list(&mut input, trashed)?;
+        state.held = list(&mut input, |input| Ok(SessionNo(input.u32()?)))?.into_iter().collect();
+        state.leases = list(&mut input, lease)?;
+        // One spelling for one state: whatever else decodes to it (longer integers, bytes behind) is refused.
+        if encode(vault, &state) != bytes {
+            return Err(RecordError::Inconsistent);
+        }
     }
-    // One spelling for one state: whatever else decodes to it (longer integers, bytes behind) is refused.
-    if !is_consistent(&state) || encode(vault, &state) != bytes {
+    if input.position() != input.input().len() || !is_consistent(&state) {
         return Err(RecordError::Inconsistent);
     }
     Ok(state)
 }
 
-fn count<T>(input: &mut Decoder<'_>, into: &mut Vec<T>) -> Result<u64, RecordError> {
+/// An array of records, each at least a byte: no length makes more be reserved than the file could hold.
+fn list<T>(
+    input: &mut Decoder<'_>,
+    record: impl Fn(&mut Decoder<'_>) -> Result<T, RecordError>,
+) -> Result<Vec<T>, RecordError> {
     let count = input.array()?.ok_or(RecordError::Inconsistent)?;
-    let left = input.input().len().saturating_sub(input.position());
-    if count > (left / RECORD_MIN) as u64 {
+    if count > input.input().len().saturating_sub(input.position()) as u64 {
         return Err(RecordError::Inconsistent);
     }
-    into.reserve_exact(count as usize);
-    Ok(count)
+    (0..count).map(|_| record(input)).collect()
 }
 
 fn fixed<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], RecordError> {
@@ -125,20 +198,70 @@ fn fields(input: &mut Decoder<'_>, expected: u64) -> Result<(), RecordError> {
     if input.array()? == Some(expected) { Ok(()) } else { Err(RecordError::Inconsistent) }
 }
 
-fn session(input: &mut Decoder<'_>) -> Result<SessionRecord, RecordError> {
-    fields(input, 7)?;
-    Ok(SessionRecord {
-        session: SessionNo(input.u32()?),
-        device: DeviceId(fixed(input)?),
-        opened: Timestamp { secs: input.i64()?, nanos: input.u32()? },
-        state: match input.u8()? {
-            0 => SessionState::Open,
-            1 => SessionState::Committed,
-            _ => return Err(RecordError::Inconsistent),
-        },
-        packs: input.u32()?,
-        bytes: input.u64()?,
-    })
+fn time(input: &mut Decoder<'_>) -> Result<Timestamp, RecordError> {
+    fields(input, 2)?;
+    Ok(Timestamp { secs: input.i64()?, nanos: input.u32()? })
+}
+
+fn since(input: &mut Decoder<'_>) -> Result<Since, RecordError> {
+    Ok(Since { epoch: input.u64()?, at: time(input)? })
+}
+
+fn run(input: &mut Decoder<'_>) -> Result<Range<u32>, RecordError> {
+    let run = input.u32()?..input.u32()?;
+    if run.is_empty() { Err(RecordError::Inconsistent) } else { Ok(run) }
+}
+
+fn session(input: &mut Decoder<'_>, with_collection: bool) -> Result<SessionRecord, RecordError> {
+    fields(input, if with_collection { 12 } else { 7 })?;
+    let (number, device) = (SessionNo(input.u32()?), DeviceId(fixed(input)?));
+    let opened = Timestamp { secs: input.i64()?, nanos: input.u32()? };
+    let mut record = SessionRecord::new(number, device, opened);
+    record.state = match input.u8()? {
+        0 => SessionState::Open,
+        1 => SessionState::Committed,
+        2 if with_collection => SessionState::Expired,
+        _ => return Err(RecordError::Inconsistent),
+    };
+    (record.packs, record.bytes) = (input.u32()?, input.u64()?);
+    if !with_collection {
+        return Ok(record);
+    }
+    record.kind = match input.u8()? {
+        0 => SessionKind::Push,
+        1 => SessionKind::Compact,
+        2 => SessionKind::Heal,
+        _ => return Err(RecordError::Inconsistent),
+    };
+    record.acked = input.u64()?;
+    let retired = |input: &mut Decoder<'_>| {
+        fields(input, 4)?;
+        Ok((run(input)?, since(input)?))
+    };
+    record.retired = list(input, retired)?.into_iter().collect();
+    let deleted = |input: &mut Decoder<'_>| {
+        fields(input, 2)?;
+        run(input)
+    };
+    record.deleted = list(input, deleted)?.into_iter().collect();
+    let moved = |input: &mut Decoder<'_>| {
+        fields(input, 6)?;
+        let (from, to, number) = (input.u32()?, SessionNo(input.u32()?), input.u32()?);
+        Ok((from, Moved { to, number, since: since(input)?, gone: input.bool()? }))
+    };
+    record.moved = list(input, moved)?.into_iter().collect();
+    Ok(record)
+}
+
+fn trashed(input: &mut Decoder<'_>) -> Result<Trashed, RecordError> {
+    fields(input, 2)?;
+    Ok(Trashed { snapshot: snapshot(input)?, purge_after: time(input)? })
+}
+
+fn lease(input: &mut Decoder<'_>) -> Result<Lease, RecordError> {
+    fields(input, 3)?;
+    let (id, expires) = (fixed(input)?, time(input)?);
+    Ok(Lease { id, expires, snapshots: list(input, |input| Ok(SessionNo(input.u32()?)))? })
 }
 
 fn snapshot(input: &mut Decoder<'_>) -> Result<SnapshotRecord, RecordError> {
@@ -154,16 +277,25 @@ fn snapshot(input: &mut Decoder<'_>) -> Result<SnapshotRecord, RecordError> {
     })
 }
 
-/// What the rules of the ledger can lead to: numbers ascend and were given, a snapshot has its session.
+/// What the rules of the ledger can lead to: numbers ascend and were given, a snapshot has its session and is in one
+/// list, what is retired, deleted or moved is of a session that was committed.
 fn is_consistent(state: &LedgerState) -> bool {
+    let trash = || state.trash.iter().map(|t| &t.snapshot);
     let ascending = state.sessions.is_sorted_by(|a, b| a.session < b.session)
-        && state.snapshots.is_sorted_by(|a, b| a.session < b.session);
-    let given = state.sessions.iter().all(|s| s.session.0 >= 1 && s.session.0 <= state.last_session);
+        && state.snapshots.is_sorted_by(|a, b| a.session < b.session)
+        && trash().is_sorted_by(|a, b| a.session < b.session)
+        && state.leases.iter().all(|lease| lease.snapshots.is_sorted_by(|a, b| a < b));
+    let listed = |number: &SessionNo| state.snapshots.binary_search_by_key(number, |s| s.session).is_ok();
+    let good = |s: &SessionRecord| {
+        let given = s.session.0 >= 1 && s.session.0 <= state.last_session;
+        let untouched = s.retired.is_empty() && s.deleted.is_empty() && s.moved.is_empty();
+        given && s.acked <= state.gc_epoch && (untouched || s.state == SessionState::Committed)
+    };
     ascending
-        && given
-        && state.snapshots.iter().all(|snapshot| {
-            let at = state.sessions.binary_search_by_key(&snapshot.session, |s| s.session);
-            let session = at.ok().map(|at| &state.sessions[at]);
+        && state.sessions.iter().all(good)
+        && trash().all(|snapshot| !listed(&snapshot.session))
+        && state.snapshots.iter().chain(trash()).all(|snapshot| {
+            let session = state.session(snapshot.session);
             snapshot.label.len() <= LABEL_MAX
                 && session.is_some_and(|s| s.state == SessionState::Committed && s.device == snapshot.device)
         })
@@ -172,16 +304,21 @@ fn is_consistent(state: &LedgerState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backupengine_model::ledger::Commit;
+    use backupengine_model::ledger::{Commit, GRACE_SECS, Haste, Move, PackRun};
 
     const VAULT: VaultId = VaultId([5; 16]);
 
+    fn at(secs: i64) -> Timestamp {
+        Timestamp { secs, nanos: 999_999_999 }
+    }
+
+    /// Everything a ledger can hold.
     fn state() -> LedgerState {
         let mut state = LedgerState::default();
-        for number in 1..=4u8 {
+        let packs = |session, from, count| PackRun { session, from, count };
+        for number in 1..=5u8 {
             let device = DeviceId([number % 2; 16]);
-            let opened = Timestamp { secs: -5 + i64::from(number), nanos: 999_999_999 };
-            let session = state.open(device, opened).unwrap();
+            let session = state.open(device, SessionKind::Push, at(i64::from(number) - 5)).unwrap();
             if number == 3 {
                 continue;
             }
@@ -194,10 +331,26 @@ mod tests {
                 head_len: 300,
                 label: vec![number; usize::from(number) * 40],
             };
-            state
-                .commit(device, &Commit { snapshot, packs: 3, bytes: 1 << 40, meta_packs: Vec::new() })
-                .unwrap();
+            let commit =
+                Commit { snapshot, packs: 9, bytes: 1 << 40, meta_packs: Vec::new(), gc_epoch: None };
+            state.commit(device, &commit).unwrap();
         }
+        let moving = state.open(DeviceId([0; 16]), SessionKind::Compact, at(5)).unwrap();
+        state.end_relocation(DeviceId([0; 16]), moving, 2, 7).unwrap();
+        state.expire(at(10 * GRACE_SECS), &|_| None);
+        state
+            .retire(state.counters(), &[packs(SessionNo(1), 2, 5), packs(SessionNo(2), 8, 1)], at(5))
+            .unwrap();
+        state.retire(state.counters(), &[packs(SessionNo(1), 0, 1)], at(6)).unwrap();
+        let (from, to) = ((SessionNo(4), 3), (moving, 1));
+        state.relocate(state.counters(), &[Move { from, to }], at(7)).unwrap();
+        state
+            .purge(&[packs(SessionNo(1), 3, 2), packs(SessionNo(4), 0, 9)], at(8), Haste::Now, &|_, _| 1)
+            .unwrap();
+        state.trash(&[SessionNo(4)], at(9)).unwrap();
+        state.hold(&[SessionNo(5)], true).unwrap();
+        state.lease([7; 16], &[SessionNo(1), SessionNo(4)], at(10));
+        state.open(DeviceId([1; 16]), SessionKind::Heal, at(11)).unwrap();
         state
     }
 
@@ -248,17 +401,53 @@ mod tests {
     #[test]
     fn newer_and_foreign_ledgers_are_told_apart() {
         let mut newer = encode(VAULT, &LedgerState::default());
-        newer[MAGIC.len() + 1] = 2;
-        assert!(matches!(decode(VAULT, &sealed(newer)), Err(RecordError::TooNew(2))));
+        newer[MAGIC.len() + 1] = 3;
+        assert!(matches!(decode(VAULT, &sealed(newer)), Err(RecordError::TooNew(3))));
         let foreign = encode(VaultId([6; 16]), &state());
         assert!(matches!(decode(VAULT, &foreign), Err(RecordError::OtherVault)));
+    }
+
+    #[test]
+    fn ledgers_from_before_collection_are_read() {
+        let mut out = Encoder::new(MAGIC.to_vec());
+        out.array(6).unwrap().u64(1).unwrap().bytes(&VAULT.0).unwrap().u32(2).unwrap().u64(1).unwrap();
+        out.array(2).unwrap();
+        for (number, done) in [(1, 1), (2, 0)] {
+            out.array(7)
+                .unwrap()
+                .u32(number)
+                .unwrap()
+                .bytes(&[6; 16])
+                .unwrap()
+                .i64(5)
+                .unwrap()
+                .u32(0)
+                .unwrap();
+            out.u8(done).unwrap().u32(3).unwrap().u64(99).unwrap();
+        }
+        let mut expected = LedgerState { last_session: 2, version: 1, ..LedgerState::default() };
+        let opened = Timestamp { secs: 5, nanos: 0 };
+        for (number, state) in [(1, SessionState::Committed), (2, SessionState::Open)] {
+            let record = SessionRecord::new(SessionNo(number), DeviceId([6; 16]), opened);
+            expected.sessions.push(SessionRecord { state, packs: 3, bytes: 99, ..record });
+        }
+        out.array(0).unwrap();
+        let whole = sealed([out.writer().as_slice(), &[0; SUM_LEN]].concat());
+        assert_eq!(decode(VAULT, &whole).unwrap(), expected);
+        for len in 0..whole.len() - SUM_LEN {
+            let cut = sealed([&whole[..len], &[0; SUM_LEN]].concat());
+            assert!(decode(VAULT, &cut).is_err(), "cut to {len}");
+        }
+        let longer = sealed([&whole[..whole.len() - SUM_LEN], &[0; 1 + SUM_LEN]].concat());
+        assert!(decode(VAULT, &longer).is_err());
     }
 
     #[test]
     fn a_long_array_reserves_nothing() {
         let mut bytes = MAGIC.to_vec();
         let mut out = Encoder::new(&mut bytes);
-        out.array(6).unwrap().u64(VERSION).unwrap().bytes(&VAULT.0).unwrap().u32(9).unwrap().u64(0).unwrap();
+        out.array(10).unwrap().u64(VERSION).unwrap().bytes(&VAULT.0).unwrap().u32(9).unwrap().u64(0).unwrap();
+        out.u64(0).unwrap();
         out.array(u64::MAX / 2).unwrap();
         bytes.extend_from_slice(&[0; SUM_LEN]);
         assert!(matches!(decode(VAULT, &sealed(bytes)), Err(RecordError::Inconsistent)));
@@ -277,5 +466,10 @@ mod tests {
         assert!(broken(|s| s.snapshots[0].session = SessionNo(3)));
         assert!(broken(|s| s.snapshots[0].device = DeviceId([7; 16])));
         assert!(broken(|s| s.snapshots[0].label = vec![0; LABEL_MAX + 1]));
+        assert!(broken(|s| s.trash[0].snapshot.session = SessionNo(1)));
+        assert!(broken(|s| s.trash[0].snapshot.session = SessionNo(3)));
+        assert!(broken(|s| s.sessions[0].acked = s.gc_epoch + 1));
+        assert!(broken(|s| s.sessions[2].retired = s.sessions[0].retired.clone()));
+        assert!(broken(|s| s.leases[0].snapshots.reverse()));
     }
 }

@@ -1,12 +1,16 @@
 //! The ledger by the control plane: lists in pages, sessions, commits.
 use super::{Core, mount, store_error};
 use backupengine_api::{
-    BlobPage, CommitSession, Empty, ListBlobs, ListSessions, ListSnapshots, OfVault, Opaque, OpenSession,
-    PackSet, SessionListed, SnapshotListed, SnapshotTime, op,
+    BlobPage, CommitSession, Empty, ListBlobs, ListSessions, ListSnapshots, MovedNumber, OfVault, Opaque,
+    OpenSession, PackSet, PackSets, SessionListed, SnapshotListed, SnapshotTime, op,
 };
-use backupengine_model::ledger::{Commit, SessionRecord, SessionState, SnapshotRecord};
+use backupengine_model::ledger::{
+    Commit, Counters, Moved, PackRun, SessionKind, SessionRecord, SessionState, Since, SnapshotRecord,
+};
 use backupengine_model::{DeviceId, SessionNo, Timestamp};
-use backupengine_store::{BlobKey, BlobKind, EnvelopeId, ErrorKind, SnapshotList, StoreError};
+use backupengine_store::{
+    BlobKey, BlobKind, EnvelopeId, ErrorKind, Opened, SessionList, SnapshotList, StoreError,
+};
 
 /// Records of one page.
 const PAGE: u32 = 1000;
@@ -51,19 +55,21 @@ impl Core {
         ))
     }
 
-    pub(crate) async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
-        let mut all = Vec::new();
-        let mut after = 0;
+    pub(crate) async fn sessions(&self) -> Result<SessionList, StoreError> {
+        let mut sessions = Vec::new();
+        let (mut after, mut epoch) = (0, None);
         loop {
             let request = ListSessions { vault: self.vault, after, limit: PAGE };
             let page = self.account.ask::<op::SessionList>(&request).await.map_err(store_error)?;
+            // The first page's: what moved while the others came is not known.
+            let gc_epoch = *epoch.get_or_insert(page.gc_epoch);
             let last = page.sessions.last().map(|session| session.session);
             for listed in page.sessions {
-                all.extend(session(listed)?);
+                sessions.push(session(listed)?);
             }
             match last {
                 Some(last) if page.more && last > after => after = last,
-                _ => return Ok(all),
+                _ => return Ok(SessionList { gc_epoch, sessions }),
             }
         }
     }
@@ -74,18 +80,17 @@ impl Core {
         Ok((usage.used, free))
     }
 
-    pub(crate) async fn open_session(&self, device: DeviceId) -> Result<SessionNo, StoreError> {
+    pub(crate) async fn open_session(&self, device: DeviceId) -> Result<Opened, StoreError> {
         if device != self.account.device() {
             return Err(StoreError::new(ErrorKind::Denied, "this login belongs to another device"));
         }
-        let mut word = [0; 16];
-        getrandom::fill(&mut word).map_err(|error| {
-            StoreError::new(ErrorKind::Io, format!("the system gives no randomness: {error}"))
-        })?;
-        let idem = word.iter().map(|byte| format!("{byte:02x}")).collect();
-        let request = OpenSession { vault: self.vault, kind: "push".to_owned(), idem };
+        let request = OpenSession { vault: self.vault, kind: "push".to_owned(), idem: word()? };
         let opened = self.account.ask::<op::SessionOpen>(&request).await.map_err(store_error)?;
-        Ok(SessionNo(opened.session))
+        if self.answers.version().is_some_and(|known| known != opened.version) {
+            // What is remembered of the list is out of date.
+            self.answers.forget();
+        }
+        Ok(Opened { session: SessionNo(opened.session), version: opened.version })
     }
 
     pub(crate) async fn commit(&self, device: DeviceId, commit: &Commit) -> Result<(), StoreError> {
@@ -105,14 +110,19 @@ impl Core {
             label: Opaque(snapshot.label.clone()),
             packs: commit.packs,
             bytes: commit.bytes,
-            meta_packs: packs
-                .map(|run| PackSet { session: run.session.0, from: run.from, count: run.count })
-                .collect(),
-            gc_epoch: None,
+            meta_packs: packs.map(of_run).collect(),
+            gc_epoch: commit.gc_epoch,
         };
         self.account.ask::<op::SessionCommit>(&request).await.map_err(store_error)?;
         self.answers.forget();
         Ok(())
+    }
+
+    pub(crate) async fn revive(&self, packs: &[PackRun]) -> Result<Counters, StoreError> {
+        let packs = packs.iter().map(of_run).collect();
+        let request = PackSets { vault: self.vault, packs };
+        let now = self.account.ask::<op::GcUnretire>(&request).await.map_err(store_error)?;
+        Ok(Counters { version: now.version, gc_epoch: now.gc_epoch })
     }
 
     /// The envelopes, from the opening call while it is fresh.
@@ -188,21 +198,51 @@ fn record(listed: SnapshotListed) -> Result<SnapshotRecord, StoreError> {
     })
 }
 
-/// `None` for sessions that ended in nothing.
-fn session(listed: SessionListed) -> Result<Option<SessionRecord>, StoreError> {
+fn session(listed: SessionListed) -> Result<SessionRecord, StoreError> {
     let state = match listed.state.as_str() {
         "open" => SessionState::Open,
         "committed" => SessionState::Committed,
-        _ => return Ok(None),
+        _ => SessionState::Expired,
     };
-    Ok(Some(SessionRecord {
-        session: SessionNo(listed.session),
-        device: device(listed.device.as_deref())?,
-        opened: Timestamp { secs: listed.opened, nanos: 0 },
+    let kind = match listed.kind.as_str() {
+        "compact" => SessionKind::Compact,
+        "heal" => SessionKind::Heal,
+        _ => SessionKind::Push,
+    };
+    let numbers = |runs: Vec<PackSet>| {
+        let run = |set: PackSet| set.from..set.from.saturating_add(set.count);
+        runs.into_iter().map(run).filter(|run| !run.is_empty())
+    };
+    let moved = |it: MovedNumber| {
+        let since = Since { epoch: it.gc_epoch, at: Timestamp::default() };
+        (it.number, Moved { to: SessionNo(it.to_session), number: it.to_number, since, gone: it.gone })
+    };
+    let opened = Timestamp { secs: listed.opened, nanos: 0 };
+    Ok(SessionRecord {
         state,
+        kind,
         packs: listed.packs,
         bytes: listed.bytes,
-    }))
+        acked: listed.acked,
+        // Since when is the server's matter.
+        retired: numbers(listed.retired).map(|run| (run, Since::default())).collect(),
+        deleted: numbers(listed.deleted).collect(),
+        moved: listed.moved.into_iter().map(moved).collect(),
+        ..SessionRecord::new(SessionNo(listed.session), device(listed.device.as_deref())?, opened)
+    })
+}
+
+fn of_run(run: &PackRun) -> PackSet {
+    PackSet { session: run.session.0, from: run.from, count: run.count }
+}
+
+/// A word of one's own for a call that may be repeated.
+fn word() -> Result<String, StoreError> {
+    let mut word = [0; 16];
+    getrandom::fill(&mut word).map_err(|error| {
+        StoreError::new(ErrorKind::Io, format!("the system gives no randomness: {error}"))
+    })?;
+    Ok(word.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn device(text: Option<&str>) -> Result<DeviceId, StoreError> {

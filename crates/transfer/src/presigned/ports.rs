@@ -1,10 +1,10 @@
 //! The port itself: each answer runs on this crate's runtime, so that it may be awaited anywhere.
 use super::{Core, PresignedStore};
-use backupengine_model::ledger::{Commit, SessionRecord};
-use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
+use backupengine_model::ledger::{Commit, Counters, PackRun};
+use backupengine_model::{DeviceId, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Range,
-    SnapshotList, Spool, StoreError,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
+    Range, SessionList, SnapshotList, Spool, StoreError,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl LedgerReader for PresignedStore {
         self.run(|core| async move { core.snapshots().await })
     }
 
-    fn sessions(&self) -> BoxFuture<'_, Result<Vec<SessionRecord>, StoreError>> {
+    fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
         self.run(|core| async move { core.sessions().await })
     }
 
@@ -99,16 +99,17 @@ impl LedgerReader for PresignedStore {
 
 impl LedgerWriter for PresignedStore {
     /// The control plane's clock counts, not `now`.
-    fn open_session(
-        &self,
-        device: DeviceId,
-        _now: Timestamp,
-    ) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+    fn open_session(&self, device: DeviceId, _now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         self.run(move |core| async move { core.open_session(device).await })
     }
 
     fn commit<'a>(&'a self, device: DeviceId, commit: &'a Commit) -> BoxFuture<'a, Result<(), StoreError>> {
         let commit = commit.clone();
         self.run(move |core| async move { core.commit(device, &commit).await })
+    }
+
+    fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        let packs = packs.to_vec();
+        self.run(move |core| async move { core.revive(&packs).await })
     }
 }

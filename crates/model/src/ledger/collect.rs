@@ -1,0 +1,267 @@
+//! Giving space back without locks (format.md 8.4, 8.5): the rules.
+//!
+//! A collection marks, the ledger guards when. Two counters are compared and set. A pack that no snapshot needs is
+//! *retired*: it stays readable, nobody may newly refer to it, whoever does already brings it back. A pack of which
+//! little is needed is *moved*: what is needed was copied into a relocation pack, and its places are looked up there. It
+//! is *purged* when every session that was opened before knows of it or has ended, and [`GRACE_SECS`] have passed.
+//! Pushes never wait; only deletion does.
+//!
+//! **What always holds.**
+//! - A snapshot is committed under the epoch of everything that was retired and moved before: nothing it refers to goes.
+//! - What a mount has opened, and what is in the trash or held, is as good as live.
+//! - A relocation pack is a place only: nothing refers to it but the map, it is never moved, and it goes when no pack
+//!   that is left lies in it. Moving a pack again writes its entry anew: there are no chains.
+//! - A move can be taken back until the old blob is gone: a writer that knew the pack before may refer to frames of it
+//!   that were not copied.
+//!
+//! **Where it is tested.** Below; by random interleavings against each rule's absence in `tests/protocol`.
+//!
+//! *Decision.* 2026-11-29, against format.md 8.5 and the draft of the control plane: a move compares both counters and
+//! begins an epoch. A push that was under way may have taken a frame for stored that no snapshot needed yet; without
+//! the epoch its commit would not learn that just this frame was left behind, and without the other counter a
+//! snapshot committed while frames were copied would lose its own.
+
+use super::{
+    LedgerState, Moved, PackRun, RuleBroken, SessionKind, SessionRecord, SessionState, Since, SnapshotRecord,
+};
+use crate::{SessionNo, Timestamp};
+use rangemap::RangeSet;
+
+/// How long a retired pack, a silent session and a lease that ended are waited for, in seconds: 72 hours.
+pub const GRACE_SECS: i64 = 72 * 60 * 60;
+
+/// What is compared and set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Of the list of snapshots.
+    pub version: u64,
+    /// Of what was retired and moved.
+    pub gc_epoch: u64,
+}
+
+/// Whether times are waited for. Sessions that are open, leases and holds always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// The trash and the grace last as long as they do.
+    Wait,
+    /// Both end now. Only where the vault is its owner's alone to remove anyway: in a folder.
+    Now,
+}
+
+/// A pack whose frames were copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Where it was: session and number.
+    pub from: (SessionNo, u32),
+    /// Where they are.
+    pub to: (SessionNo, u32),
+}
+
+impl LedgerState {
+    /// Where a collection begins: ends what is silent, and purges snapshots whose time in the trash is over. A snapshot
+    /// that a mount has opened stays. Gives every snapshot that counts.
+    pub fn begin_collection(
+        &mut self,
+        now: Timestamp,
+        haste: Haste,
+        seen: &dyn Fn(SessionNo) -> Option<Timestamp>,
+    ) -> Vec<SnapshotRecord> {
+        self.expire(now, seen);
+        // A mount that slept keeps what it had for as long as packs have grace.
+        let grace = if haste == Haste::Now { 0 } else { GRACE_SECS };
+        self.leases.retain(|lease| lease.expires.secs.saturating_add(grace) > now.secs);
+        let before = self.trash.len();
+        let (held, leases) = (&self.held, &self.leases);
+        self.trash.retain(|t| {
+            let session = t.snapshot.session;
+            (haste == Haste::Wait && t.purge_after > now)
+                || held.contains(&session)
+                || leases.iter().any(|lease| lease.snapshots.binary_search(&session).is_ok())
+        });
+        self.version += u64::from(self.trash.len() != before);
+        self.kept().into_iter().map(|kept| kept.snapshot).collect()
+    }
+
+    /// Sessions whose root may not be there (any more): their snapshot is purged, or there never was one.
+    pub fn is_rootless(&self, session: SessionNo) -> bool {
+        let listed = self.snapshots.iter().chain(self.trash.iter().map(|t| &t.snapshot));
+        match self.session(session).map(|record| record.state) {
+            Some(SessionState::Committed) => !listed.into_iter().any(|s| s.session == session),
+            Some(SessionState::Expired) => true,
+            Some(SessionState::Open) | None => false,
+        }
+    }
+
+    fn need_counters(&self, at: Counters) -> Result<(), RuleBroken> {
+        if at == self.counters() { Ok(()) } else { Err(RuleBroken::CountersMoved) }
+    }
+
+    /// A session that was committed and has these packs.
+    fn packs(&self, run: &PackRun) -> Result<&SessionRecord, RuleBroken> {
+        let record = self.session(run.session).ok_or(RuleBroken::UnknownSession)?;
+        let end = run.from.checked_add(run.count).ok_or(RuleBroken::WrongPack)?;
+        let good = record.state == SessionState::Committed && run.count > 0 && end <= record.packs;
+        if good { Ok(record) } else { Err(RuleBroken::WrongPack) }
+    }
+
+    /// Whether a pack that is left lies in one of these.
+    fn holds_moved(&self, run: &PackRun) -> bool {
+        self.sessions.iter().any(|s| {
+            s.moved.iter().any(|(number, moved)| {
+                moved.to == run.session && numbers(run).contains(&moved.number) && !s.deleted.contains(number)
+            })
+        })
+    }
+
+    /// Nobody may newly refer to these packs.
+    ///
+    /// # Errors
+    /// `CountersMoved`, `UnknownSession`, `WrongPack`; `InUse` where others were moved there. Nothing was changed then.
+    pub fn retire(
+        &mut self,
+        at: Counters,
+        packs: &[PackRun],
+        now: Timestamp,
+    ) -> Result<Counters, RuleBroken> {
+        self.need_counters(at)?;
+        for run in packs {
+            self.packs(run)?;
+            if self.holds_moved(run) {
+                return Err(RuleBroken::InUse);
+            }
+        }
+        let since = Since { epoch: self.gc_epoch + 1, at: now };
+        let mut any = false;
+        for run in packs {
+            let Some(record) = self.session_mut(run.session) else { continue };
+            let fresh: Vec<_> = record.retired.gaps(&numbers(run)).collect();
+            for part in fresh {
+                for part in record.deleted.gaps(&part).collect::<Vec<_>>() {
+                    record.retired.insert(part, since);
+                    any = true;
+                }
+            }
+        }
+        self.gc_epoch += u64::from(any);
+        Ok(self.counters())
+    }
+
+    /// Brings packs back that somebody refers to after all: retired ones, and moved ones that are still there.
+    ///
+    /// # Errors
+    /// `UnknownSession`, `WrongPack`; `PackGone` where that is too late: nothing was changed then.
+    pub fn revive(&mut self, packs: &[PackRun]) -> Result<Counters, RuleBroken> {
+        for run in packs {
+            let record = self.packs(run)?;
+            if record.deleted.overlaps(&numbers(run)) {
+                return Err(RuleBroken::PackGone);
+            }
+        }
+        let mut any = false;
+        for run in packs {
+            let Some(record) = self.session_mut(run.session) else { continue };
+            if record.retired.overlaps(&numbers(run)) {
+                record.retired.remove(numbers(run));
+                any = true;
+            }
+            let back: Vec<u32> =
+                record.moved.range(numbers(run)).filter(|(_, moved)| !moved.gone).map(|(n, _)| *n).collect();
+            for number in back {
+                record.moved.remove(&number);
+                any = true;
+            }
+        }
+        self.gc_epoch += u64::from(any);
+        Ok(self.counters())
+    }
+
+    /// Frames of pushed packs were copied into packs of a compaction or heal.
+    ///
+    /// # Errors
+    /// `CountersMoved`, `UnknownSession`, `WrongPack`; `PackGone` where a source is deleted or a target is going.
+    pub fn relocate(&mut self, at: Counters, moves: &[Move], now: Timestamp) -> Result<Counters, RuleBroken> {
+        self.need_counters(at)?;
+        for (n, one) in moves.iter().enumerate() {
+            let run = |(session, from)| PackRun { session, from, count: 1 };
+            let (source, target) = (self.packs(&run(one.from))?, self.packs(&run(one.to))?);
+            let twice = moves[..n].iter().any(|other| other.from == one.from);
+            if source.kind != SessionKind::Push || target.kind == SessionKind::Push || twice {
+                return Err(RuleBroken::WrongPack);
+            }
+            let going = target.retired.contains_key(&one.to.1) || target.deleted.contains(&one.to.1);
+            if source.deleted.contains(&one.from.1) || going {
+                return Err(RuleBroken::PackGone);
+            }
+        }
+        let since = Since { epoch: self.gc_epoch + 1, at: now };
+        for one in moves {
+            let Some(record) = self.session_mut(one.from.0) else { continue };
+            let gone = record.moved.get(&one.from.1).is_some_and(|moved| moved.gone);
+            record.moved.insert(one.from.1, Moved { to: one.to.0, number: one.to.1, since, gone });
+        }
+        self.gc_epoch += u64::from(!moves.is_empty());
+        Ok(self.counters())
+    }
+
+    /// Deletes what may be deleted of these packs and says which those were: retired ones, and old blobs of moved ones
+    /// (the packs stay, elsewhere). `size` is the length of a pack's blob in bytes.
+    ///
+    /// # Errors
+    /// `UnknownSession`, `WrongPack`.
+    pub fn purge(
+        &mut self,
+        packs: &[PackRun],
+        now: Timestamp,
+        haste: Haste,
+        size: &dyn Fn(SessionNo, u32) -> u64,
+    ) -> Result<Vec<PackRun>, RuleBroken> {
+        for run in packs {
+            self.packs(run)?;
+        }
+        let open = self.sessions.iter().filter(|s| s.state == SessionState::Open);
+        let known = open.map(|s| s.acked).min().unwrap_or(u64::MAX);
+        let ripe = |since: &Since| {
+            let waited = haste == Haste::Now || since.at.secs.saturating_add(GRACE_SECS) <= now.secs;
+            waited && since.epoch <= known
+        };
+        let mut swept = Vec::new();
+        for run in packs {
+            let Some(record) = self.session_mut(run.session) else { continue };
+            let whole = numbers(run);
+            let mut blobs = RangeSet::new();
+            let retired: Vec<_> = record
+                .retired
+                .overlapping(&whole)
+                .filter(|(_, since)| ripe(since))
+                .map(|(part, _)| part.start.max(whole.start)..part.end.min(whole.end))
+                .collect();
+            for part in retired {
+                for part in record.deleted.gaps(&part).collect::<Vec<_>>() {
+                    blobs.insert(part.clone());
+                    record.deleted.insert(part);
+                }
+            }
+            for (number, moved) in record.moved.range_mut(whole.clone()) {
+                if moved.gone {
+                    // That blob is gone since it was moved.
+                    blobs.remove(*number..number + 1);
+                } else if record.deleted.contains(number) || ripe(&moved.since) {
+                    moved.gone = true;
+                    blobs.insert(*number..number + 1);
+                }
+            }
+            let deleted = &record.deleted;
+            record.moved.retain(|number, _| !deleted.contains(number));
+            for part in blobs.iter() {
+                let freed = part.clone().fold(0_u64, |sum, n| sum.saturating_add(size(run.session, n)));
+                record.bytes = record.bytes.saturating_sub(freed);
+                swept.push(PackRun { session: run.session, from: part.start, count: part.end - part.start });
+            }
+        }
+        Ok(swept)
+    }
+}
+
+fn numbers(run: &PackRun) -> std::ops::Range<u32> {
+    run.from..run.from.saturating_add(run.count)
+}
