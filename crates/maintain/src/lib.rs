@@ -1,9 +1,9 @@
-//! Looks after a vault: check now; retention, prune and repair later.
+//! Looks after a vault: check, and giving space back.
 //!
 //! **What it is.** [`check`]: reads what is stored, authenticates it, and lists everything that is not as it
-//! should be with the files it concerns.
+//! should be with the files it concerns. [`prune`]: says what no snapshot needs any more.
 //!
-//! **What it may not do.** Speak HTTP, read sources, write or delete a blob by its own hand.
+//! **What it may not do.** Speak HTTP, read sources, delete a blob by its own hand.
 //!
 //! **What always holds.** The first damage ends nothing: it is noted and the rest is looked at. Memory stays
 //! bounded by the number of packs and by fixed caches, not by files or bytes.
@@ -13,8 +13,10 @@
 #![deny(missing_docs)]
 
 mod check;
+mod collect;
 mod stats;
 
 pub use check::finding::{AFFECTED_MAX, Affected, Finding, Object, Problem};
 pub use check::{CheckConfig, CheckError, CheckObserver, CheckReport, Phase, ReadData, check};
+pub use collect::{PruneConfig, PruneError, PruneReport, Random, prune, prune_dry};
 pub use stats::CheckStats;

@@ -18,6 +18,7 @@ use crate::snapshots::Snapshots;
 use crate::tree::{Found, Runs, Tree};
 use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
+use backupengine_model::ledger::SnapshotRecord;
 use backupengine_model::{FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo, TreePath};
 use backupengine_seal::Keyring;
 use backupengine_store::{BlobKey, BlockCache, BoxFuture, END_BLOCK, Readable, SnapshotList, StoreError};
@@ -121,7 +122,7 @@ impl Vault {
     pub(crate) fn new(
         fetcher: Fetcher,
         keyring: Keyring,
-        moved: Arc<dyn Relocations>,
+        moved: Option<Arc<dyn Relocations>>,
         config: &VaultConfig,
     ) -> Self {
         // Sixteenths of the budget: frames 8 (6 where 2 go to sealed blocks), pages 4, read ahead 2, roots 1,
@@ -259,6 +260,24 @@ impl Vault {
     /// [`VaultError::NoSnapshot`], [`VaultError::Untrusted`], [`VaultError::Forked`], damage.
     pub fn root(&self, session: SessionNo) -> Result<Arc<Root>, VaultError> {
         Ok(Arc::clone(&self.core.tree(session)?.root))
+    }
+
+    /// Fetches and verifies a root that need not be listed: one in the trash counts for a collection.
+    ///
+    /// # Errors
+    /// As [`Vault::root`].
+    pub fn root_of(&self, record: &SnapshotRecord) -> Result<Root, VaultError> {
+        let root = root::load(&self.core.opener, record.session, Some(record.head_len))?;
+        root.agrees_with(record)?;
+        Ok(root)
+    }
+
+    /// What was sealed of a frame, codec and body, and the length of its plaintext in bytes: for copying it as it is.
+    ///
+    /// # Errors
+    /// As [`Vault::frame`].
+    pub fn frame_body(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
+        self.core.opener.body(kind, at)
     }
 
     /// Opens one frame: fetch, forward if moved, commitment, seal, codec, length. Past the caches.

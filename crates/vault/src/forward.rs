@@ -11,12 +11,12 @@ use crate::fetch::{Class, Fetcher, blob_of, cut};
 use crate::open::{checked_key, unseal};
 use backupengine_format::forward::ForwardTable;
 use backupengine_format::{limits, pack};
-use backupengine_model::{FrameKind, SessionNo};
+use backupengine_model::{FrameKind, PackRef, SessionNo};
 use backupengine_seal::{Keyring, PackKey};
-use backupengine_store::StoreError;
+use backupengine_store::{ErrorKind, StoreError};
 use std::sync::Arc;
 
-/// Says where frames of moved packs lie now. Asked only when a pack is missing.
+/// Says where frames of moved packs lie now, instead of the ledger. Asked only when a pack is missing.
 pub trait Relocations: Send + Sync {
     /// The relocation packs (session and number) that hold frames of this pack; none where it was not moved.
     ///
@@ -25,13 +25,15 @@ pub trait Relocations: Send + Sync {
     fn moved(&self, session: SessionNo, number: u32) -> Result<Vec<(SessionNo, u32)>, StoreError>;
 }
 
-/// Nothing was ever moved: vaults without compaction.
-pub(crate) struct NothingMoved;
-
-impl Relocations for NothingMoved {
-    fn moved(&self, _: SessionNo, _: u32) -> Result<Vec<(SessionNo, u32)>, StoreError> {
-        Ok(Vec::new())
-    }
+/// What the ledger says of a pack. One that is damaged says nothing: the pack is then missing as any other.
+pub(crate) fn by_ledger(fetcher: &Fetcher, pack: &PackRef) -> Result<Vec<(SessionNo, u32)>, StoreError> {
+    let list = match fetcher.ask(fetcher.store().sessions()) {
+        Err(error) if error.kind == ErrorKind::LedgerDamaged => return Ok(Vec::new()),
+        list => list?,
+    };
+    let record = list.iter().find(|record| record.session == pack.session);
+    let moved = record.and_then(|record| record.moved.get(&pack.number));
+    Ok(moved.map(|moved| (moved.to, moved.number)).into_iter().collect())
 }
 
 /// A relocation pack, ready to look frames up in.

@@ -13,7 +13,7 @@ use crate::fetch::{Class, Fetcher, blob_of};
 use crate::forward::{self, Relocation, Relocations};
 use crate::stats::count;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
-use backupengine_model::{FrameKind, FrameRef, PackRef};
+use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
 use backupengine_seal::{Keyring, PackKey, TAG_LEN};
 use backupengine_store::{BlobKey, ErrorKind, Got};
 use bytes::{Bytes, BytesMut};
@@ -30,7 +30,8 @@ pub(crate) struct Opener {
     fetcher: Fetcher,
     keyring: Keyring,
     packs: Cache<PackRef, Arc<Pack>>,
-    moved: Arc<dyn Relocations>,
+    /// Asked instead of the ledger.
+    moved: Option<Arc<dyn Relocations>>,
     relocations: Cache<BlobKey, Arc<Relocation>>,
 }
 
@@ -51,7 +52,7 @@ struct Place<'a> {
 }
 
 impl Opener {
-    pub(crate) fn new(fetcher: Fetcher, keyring: Keyring, moved: Arc<dyn Relocations>) -> Self {
+    pub(crate) fn new(fetcher: Fetcher, keyring: Keyring, moved: Option<Arc<dyn Relocations>>) -> Self {
         let (packs, relocations) = (Cache::new(PACKS), Cache::new(RELOCATIONS));
         Self { fetcher, keyring, packs, moved, relocations }
     }
@@ -91,12 +92,36 @@ impl Opener {
         }
     }
 
+    /// What was sealed, with the length of the plaintext. It was decoded once: nothing is copied that is not whole.
+    pub(crate) fn body(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
+        let (sealed, blob, offset) = self.unsealed(kind, at, None)?;
+        let body = Bytes::copy_from_slice(&sealed);
+        let plain = codec::decode(kind, Wiped(sealed), None)
+            .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
+        Ok((body, plain.len() as u32))
+    }
+
     fn open_once(
         &self,
         kind: FrameKind,
         at: &FrameRef,
         plain_len: Option<usize>,
     ) -> Result<Bytes, VaultError> {
+        let (opened, blob, offset) = self.unsealed(kind, at, plain_len)?;
+        let plain = codec::decode(kind, Wiped(opened), plain_len)
+            .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
+        count(&self.fetcher.counters().frames_opened, 1);
+        count(&self.fetcher.counters().bytes_opened, plain.len() as u64);
+        Ok(plain)
+    }
+
+    /// Codec and body of a frame, and where it lies.
+    fn unsealed(
+        &self,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<usize>,
+    ) -> Result<(BytesMut, BlobKey, u64), VaultError> {
         let class = class_of(kind, plain_len);
         let pack = loaded(&self.packs, &at.pack, || {
             // While the pack's end is on its way, so is the frame: one round trip, not two.
@@ -112,12 +137,15 @@ impl Opener {
         }
         let sealed = self.fetcher.range(blob, offset, len as u64, class);
         let sealed = sealed.map_err(|error| missing(blob, offset, error))?;
-        let opened = unseal(place.key, kind, blob, offset, sealed)?;
-        let plain = codec::decode(kind, Wiped(opened), plain_len)
-            .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
-        count(&self.fetcher.counters().frames_opened, 1);
-        count(&self.fetcher.counters().bytes_opened, plain.len() as u64);
-        Ok(plain)
+        Ok((unseal(place.key, kind, blob, offset, sealed)?, blob, offset))
+    }
+
+    /// Where the frames of a pack that is gone lie: what the ledger says, asked anew for each pack it did not name yet.
+    fn moved_to(&self, pack: &PackRef) -> Result<Vec<(SessionNo, u32)>, VaultError> {
+        match &self.moved {
+            Some(moved) => Ok(moved.moved(pack.session, pack.number)?),
+            None => Ok(forward::by_ledger(&self.fetcher, pack)?),
+        }
     }
 
     fn find_pack(&self, pack: &PackRef) -> Result<Arc<Pack>, VaultError> {
@@ -131,7 +159,7 @@ impl Opener {
                 Ok(Arc::new(Pack::Here(key)))
             }
             Err(error) if error.is_missing() => {
-                let moved = self.moved.moved(pack.session, pack.number)?;
+                let moved = self.moved_to(pack)?;
                 if moved.is_empty() {
                     return Err(missing(blob, 0, error));
                 }

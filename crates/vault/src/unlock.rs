@@ -7,7 +7,7 @@
 
 use crate::error::VaultError;
 use crate::fetch::Fetcher;
-use crate::forward::{NothingMoved, Relocations};
+use crate::forward::Relocations;
 use crate::{Vault, VaultConfig};
 use backupengine_model::VaultId;
 use backupengine_seal::{Keyring, Opened, RootKey, UnlockSecret, WrapError, envelope_kind, open_envelope};
@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 8;
 pub struct Locked {
     fetcher: Fetcher,
     vault: VaultId,
-    moved: Arc<dyn Relocations>,
+    moved: Option<Arc<dyn Relocations>>,
 }
 
 /// Keys just opened, with the root key where a recovery code did it.
@@ -43,7 +43,7 @@ impl Locked {
     pub fn open(store: Arc<dyn Readable>) -> Result<Self, VaultError> {
         let fetcher = Fetcher::new(store)?;
         let vault = fetcher.vault()?;
-        Ok(Self { fetcher, vault, moved: Arc::new(NothingMoved) })
+        Ok(Self { fetcher, vault, moved: None })
     }
 
     /// The vault's id, as the store says; the keys must agree.
@@ -54,7 +54,7 @@ impl Locked {
     /// Asks `moved` where packs went that are missing under their own name.
     #[must_use]
     pub fn with_relocations(self, moved: Arc<dyn Relocations>) -> Self {
-        Self { moved, ..self }
+        Self { moved: Some(moved), ..self }
     }
 
     /// Tries the vault's envelopes of the secret's kind.
