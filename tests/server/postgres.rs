@@ -35,29 +35,24 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
-        let port = free_port();
-        let set = |name: &str, value: &Path| format!("{name}={}", value.display());
-        let child = program("postgres")
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", &format!("port={port}"), "-c", "listen_addresses=localhost", "-c", "fsync=off"])
-            .args(["-c", &set("unix_socket_directories", folder.path())])
-            .args(["-c", &set("ssl_cert_file", &folder.path().join("chain.pem"))])
-            .args(["-c", &set("ssl_key_file", &folder.path().join("key.pem"))])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let postgres = Self { child, port, runtime, folder };
-        for _ in 0..500 {
+        let port = free_port();
+        let mut postgres = Self { child: spawn(folder.path(), port), port, runtime, folder };
+        // Seconds where the machine does much else.
+        for _ in 0..3000 {
             if postgres.run("select 1").is_ok() {
                 postgres.set("ssl", "on");
                 return postgres;
             }
+            if postgres.child.try_wait().unwrap().is_some() {
+                // Somebody else has taken the port since it was free.
+                postgres.port = free_port();
+                postgres.child = spawn(postgres.folder.path(), postgres.port);
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("PostgreSQL does not start");
+        panic!("PostgreSQL does not start: {:?}", std::fs::read_to_string(said_in(postgres.folder.path())));
     }
 
     pub(crate) fn url(&self, host: &str, query: &str) -> String {
@@ -114,6 +109,24 @@ impl Postgres {
             }))
         })
     }
+}
+
+fn said_in(folder: &Path) -> PathBuf {
+    folder.join("said")
+}
+
+fn spawn(folder: &Path, port: u16) -> Child {
+    let set = |name: &str, value: &Path| format!("{name}={}", value.display());
+    program("postgres")
+        .arg("-D")
+        .arg(folder.join("data"))
+        .args(["-c", &format!("port={port}"), "-c", "listen_addresses=localhost", "-c", "fsync=off"])
+        .args(["-c", &set("unix_socket_directories", folder)])
+        .args(["-c", &set("ssl_cert_file", &folder.join("chain.pem"))])
+        .args(["-c", &set("ssl_key_file", &folder.join("key.pem"))])
+        .stderr(std::fs::File::create(said_in(folder)).unwrap())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Postgres {

@@ -272,6 +272,14 @@ impl Vault {
         Ok(root)
     }
 
+    /// Where a frame of a pack that is gone lies in its relocation pack: offset and stored length in bytes.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`] where the pack was not moved, or not with this frame.
+    pub fn moved_place(&self, at: &FrameRef) -> Result<(u32, u32), VaultError> {
+        self.core.opener.moved_place(at)
+    }
+
     /// What was sealed of a frame, codec and body, and the length of its plaintext in bytes: for copying it as it is.
     ///
     /// # Errors

@@ -92,6 +92,13 @@ impl Opener {
         }
     }
 
+    /// Where a frame lies; see [`crate::Vault::moved_place`].
+    pub(crate) fn moved_place(&self, at: &FrameRef) -> Result<(u32, u32), VaultError> {
+        let pack = loaded(&self.packs, &at.pack, || self.find_pack(&at.pack))?;
+        let place = pack.place(at)?;
+        Ok((place.offset, place.len))
+    }
+
     /// What was sealed, with the length of the plaintext. It was decoded once: nothing is copied that is not whole.
     pub(crate) fn body(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
         let (sealed, blob, offset) = self.unsealed(kind, at, None)?;

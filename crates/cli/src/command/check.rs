@@ -10,6 +10,7 @@ use backupengine_maintain::{
     check,
 };
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Paths of one finding that people are shown; programs get all.
@@ -26,7 +27,7 @@ pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     let opened = wire.open_how(&How { blocks: Blocks::None, ..How::default() })?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let passphrase = opened.online.is_none();
-    let config = CheckConfig { read_data, threads, passphrase };
+    let config = CheckConfig { read_data, threads, passphrase, trashed: BTreeSet::new() };
     let watch = Watch { bar: Bar::start(&wire.global, Some(0)), json: wire.global.json, begun };
     let done = check(&opened.vault, &config, &wire.stop, &watch);
     drop(watch);

@@ -2,13 +2,14 @@
 
 use super::finding::{Object, Problem};
 use super::findings::describe;
+use super::packs::PackId;
 use super::{CheckError, Checker, Phase};
 use backupengine_model::SessionNo;
 use backupengine_model::ledger::{SessionRecord, SessionState, SnapshotRecord};
 use backupengine_seal::{EnvelopeKind, envelope_kind, envelope_vault};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, Range, StoreError};
 use backupengine_vault::VaultError;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Blobs with their sizes, sorted, for packs and roots.
 pub(super) struct Listing {
@@ -32,6 +33,9 @@ impl Listing {
     }
 }
 
+/// Packs by name, with the relocation packs that hold their frames.
+pub(super) type MovedPacks = HashMap<PackId, PackId>;
+
 impl Checker<'_> {
     fn ask<T>(&self, answer: Result<T, StoreError>) -> Result<T, CheckError> {
         answer.map_err(|error| CheckError::Vault(VaultError::Store(error)))
@@ -46,8 +50,12 @@ impl Checker<'_> {
         Ok(Listing { packs, roots })
     }
 
-    /// The ledger's records, in the order of sessions; empty where it does not read, which is a finding.
-    pub(super) fn check_ledger(&self, listing: &Listing) -> Result<Vec<SnapshotRecord>, CheckError> {
+    /// The ledger's records, in the order of sessions, and where packs were moved; empty where it does not read, which
+    /// is a finding.
+    pub(super) fn check_ledger(
+        &self,
+        listing: &Listing,
+    ) -> Result<(Vec<SnapshotRecord>, MovedPacks), CheckError> {
         let store = self.vault.store();
         let both = self
             .vault
@@ -57,7 +65,7 @@ impl Checker<'_> {
             Ok(both) => both,
             Err(error) if error.kind == ErrorKind::LedgerDamaged => {
                 self.found(Object::Ledger, Problem::Damaged, describe(&error));
-                return Ok(Vec::new());
+                return Ok((Vec::new(), MovedPacks::new()));
             }
             Err(error) => return self.ask(Err(error)),
         };
@@ -80,12 +88,17 @@ impl Checker<'_> {
         self.check_sessions_are_known(listing, &sessions);
         let blobs = listing.roots().iter();
         for session in blobs.filter_map(|(key, _)| session_of(*key)) {
-            if !listed.contains(&session) && committed(&session).is_some() {
+            let in_trash = self.config.trashed.contains(&session);
+            if !listed.contains(&session) && !in_trash && committed(&session).is_some() {
                 let detail = format!("session {session} ended in a snapshot that it does not list");
                 self.found(Object::Ledger, Problem::Inconsistent, detail);
             }
         }
-        Ok(snapshots)
+        let moved = |record: &SessionRecord| {
+            let session = record.session;
+            record.moved.clone().into_iter().map(move |(number, to)| ((session, number), (to.to, to.number)))
+        };
+        Ok((snapshots, sessions.values().flat_map(moved).collect()))
     }
 
     /// A blob of a session that was never opened: the ledger is an older one than the blobs.

@@ -22,15 +22,17 @@ mod roots;
 mod tree;
 
 use crate::CheckStats;
+use backupengine_model::SessionNo;
 use backupengine_vault::{Vault, VaultError};
 use finding::{Finding, Object, Problem};
 use findings::{FindingNo, Findings, describe_at, problem_of};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 /// What to look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CheckConfig {
     /// Whether stored bytes are read and authenticated too, and how many.
     pub read_data: Option<ReadData>,
@@ -38,6 +40,8 @@ pub struct CheckConfig {
     pub threads: usize,
     /// Whether a passphrase has to open the vault: a vault in a folder always has one, an account may do without.
     pub passphrase: bool,
+    /// Sessions whose snapshots are in the trash: stored, and not listed.
+    pub trashed: BTreeSet<SessionNo>,
 }
 
 /// How much of the stored bytes to read.

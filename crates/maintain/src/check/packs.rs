@@ -15,7 +15,7 @@ use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
 use backupengine_store::{ErrorKind, Range};
 use quick_cache::{Weighter, unsync};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Name of a pack.
@@ -28,6 +28,8 @@ pub(super) enum PackState {
     Whole(Place),
     /// Frames may be readable, but their list is not.
     NoFooter(PackRef),
+    /// Its frames lie in this relocation pack.
+    Moved(PackId),
     /// Nothing in it can be read.
     Lost(FindingNo),
 }
@@ -85,17 +87,23 @@ impl Checker<'_> {
         let roots = snapshots.live.iter().map(|info| (info.session, PackRef::ROOT));
         let packs = snapshots.needed.packs.iter();
         let packs = packs.flat_map(|(session, numbers)| numbers.iter().map(|number| (*session, number)));
-        let ids: Vec<PackId> = packs.chain(roots).collect();
+        let mut ids: Vec<PackId> = packs.chain(roots).collect();
+        let stored = |id: PackId| snapshots.listing.size(blob_of(id.0, id.1)).is_some();
+        // The old blob of a moved pack stays for a while; when it is gone its relocation pack is needed instead.
+        let moved_to = |id: PackId| snapshots.moved.get(&id).copied().filter(|_| !stored(id));
+        let relocations: BTreeSet<PackId> = ids.iter().filter_map(|id| moved_to(*id)).collect();
+        ids.extend(relocations);
         self.advance(Phase::Packs, |stats| stats.packs_total = ids.len() as u64)?;
         let states = Mutex::new(HashMap::with_capacity(ids.len()));
         self.in_parallel(&ids, |id| {
-            let state = match snapshots.listing.size(blob_of(id.0, id.1)) {
-                None => PackState::Lost(self.found(
+            let state = match (stored(*id), moved_to(*id)) {
+                (true, _) => self.check_pack(*id)?,
+                (false, Some(to)) => PackState::Moved(to),
+                (false, None) => PackState::Lost(self.found(
                     Object::Pack(id.0, id.1),
                     Problem::Missing,
                     "snapshots need it and it is not stored",
                 )),
-                Some(_) => self.check_pack(*id)?,
             };
             states.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, state);
             self.advance(Phase::Packs, |stats| stats.packs += 1)
@@ -175,6 +183,7 @@ impl Checker<'_> {
             }
         };
         let pack = match state {
+            PackState::Moved(to) => return self.locate_moved(book, to, from, kind, at, plain_len),
             PackState::Lost(finding) => return Ok(Err(finding)),
             PackState::Whole(place) => place.pack,
             PackState::NoFooter(pack) => pack,
@@ -214,6 +223,36 @@ impl Checker<'_> {
             return inconsistent("says another length than the frame's bytes have");
         }
         Ok(Ok(border.plain_len))
+    }
+
+    /// [`Self::locate`] for a frame that was moved: through the table of its relocation pack.
+    fn locate_moved(
+        &self,
+        book: &mut PackBook,
+        to: PackId,
+        from: SessionNo,
+        kind: FrameKind,
+        at: &FrameRef,
+        plain_len: Option<u64>,
+    ) -> Result<Result<u32, FindingNo>, CheckError> {
+        let object = Object::Frame { session: at.pack.session, number: at.pack.number, offset: at.offset };
+        let pack = match book.states.get(&to) {
+            Some(PackState::Lost(finding)) => return Ok(Err(*finding)),
+            Some(PackState::Whole(place)) => place.pack,
+            _ => {
+                let wanted = plain_len.and_then(|len| usize::try_from(len).ok());
+                return self.open_instead(object, kind, at, wanted);
+            }
+        };
+        if let Some(finding) = self.findings().get(&object) {
+            return Ok(Err(finding));
+        }
+        match self.vault.moved_place(at) {
+            Ok((offset, stored_len)) => {
+                self.locate(book, from, kind, &FrameRef { pack, offset, stored_len }, plain_len)
+            }
+            Err(error) => Ok(Err(self.found_error(object, error)?)),
+        }
     }
 
     /// Without a list of frames only opening one tells whether it is there.

@@ -1,14 +1,15 @@
 //! First step, second half: every live snapshot's root, its label, its reference set, and how roots chain.
 
 use super::finding::{Affected, Object, Problem};
-use super::listing::Listing;
+use super::listing::{Listing, MovedPacks};
+use super::packs::PackId;
 use super::{CheckError, Checker, Phase};
 use backupengine_format::label;
 use backupengine_format::reference::ReferenceSet;
 use backupengine_model::ledger::SnapshotRecord;
 use backupengine_model::{FrameKind, PackRef, RootHash, SessionNo, SnapshotInfo};
 use backupengine_vault::Root;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is known of the live snapshots before packs are looked at.
 pub(super) struct Snapshots {
@@ -17,12 +18,14 @@ pub(super) struct Snapshots {
     pub(super) live: Vec<SnapshotInfo>,
     /// Every pack that a reference set names.
     pub(super) needed: ReferenceSet,
+    /// Packs whose frames lie elsewhere.
+    pub(super) moved: MovedPacks,
 }
 
 impl Checker<'_> {
     pub(super) fn check_roots(&self) -> Result<Snapshots, CheckError> {
         let listing = self.list()?;
-        let records = self.check_ledger(&listing)?;
+        let (records, moved) = self.check_ledger(&listing)?;
         self.check_envelopes()?;
         let infos = self.vault.list()?;
         self.advance(Phase::Roots, |stats| stats.snapshots_total = infos.len() as u64)?;
@@ -61,8 +64,8 @@ impl Checker<'_> {
                 }
             }
         }
-        self.count_unused(&listing, &live, &needed);
-        Ok(Snapshots { listing, live, needed })
+        self.count_unused(&listing, &live, &needed, &moved);
+        Ok(Snapshots { listing, live, needed, moved })
     }
 
     /// The label in the ledger is what lists show instead of the root: it must say the same. A record that was rebuilt
@@ -116,10 +119,19 @@ impl Checker<'_> {
         }
     }
 
-    fn count_unused(&self, listing: &Listing, live: &[SnapshotInfo], needed: &ReferenceSet) {
+    fn count_unused(
+        &self,
+        listing: &Listing,
+        live: &[SnapshotInfo],
+        needed: &ReferenceSet,
+        moved: &MovedPacks,
+    ) {
         use backupengine_store::BlobKey;
+        let moved_to: HashSet<PackId> = moved.values().copied().collect();
         let unused = listing.packs().iter().chain(listing.roots()).filter(|(key, _)| match *key {
-            BlobKey::Pack(session, number) => !needed.contains(session, number),
+            BlobKey::Pack(session, number) => {
+                !needed.contains(session, number) && !moved_to.contains(&(session, number))
+            }
             BlobKey::Root(session) => !live.iter().any(|info| info.session == session),
             BlobKey::Envelope(_) => false,
         });

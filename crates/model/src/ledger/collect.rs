@@ -265,3 +265,226 @@ impl LedgerState {
 fn numbers(run: &PackRun) -> std::ops::Range<u32> {
     run.from..run.from.saturating_add(run.count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Commit;
+    use super::*;
+    use crate::{DeviceId, SnapshotId};
+
+    const ME: DeviceId = DeviceId([1; 16]);
+    const HOUR: i64 = 60 * 60;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp { secs, nanos: 0 }
+    }
+
+    fn run(session: SessionNo, from: u32, count: u32) -> PackRun {
+        PackRun { session, from, count }
+    }
+
+    fn commit_of(session: SessionNo, gc_epoch: Option<u64>) -> Commit {
+        let snapshot = SnapshotRecord {
+            session,
+            id: SnapshotId([1; 8]),
+            device: ME,
+            created: at(0),
+            root_size: 64,
+            head_len: 10,
+            label: Vec::new(),
+        };
+        Commit { snapshot, packs: 4, bytes: 400, meta_packs: Vec::new(), gc_epoch }
+    }
+
+    /// A ledger with two snapshots of four packs and two relocation packs.
+    fn ledger() -> (LedgerState, SessionNo, SessionNo, SessionNo) {
+        let mut ledger = LedgerState::default();
+        let mut push = || {
+            let session = ledger.open(ME, SessionKind::Push, at(0)).unwrap();
+            ledger.commit(ME, &commit_of(session, None)).unwrap();
+            session
+        };
+        let (one, two) = (push(), push());
+        let copies = ledger.open(ME, SessionKind::Compact, at(0)).unwrap();
+        ledger.end_relocation(ME, copies, 2, 200).unwrap();
+        (ledger, one, two, copies)
+    }
+
+    fn retire(ledger: &mut LedgerState, packs: &[PackRun], secs: i64) -> Result<Counters, RuleBroken> {
+        ledger.retire(ledger.counters(), packs, at(secs))
+    }
+
+    fn purge(ledger: &mut LedgerState, packs: &[PackRun], secs: i64) -> Vec<PackRun> {
+        ledger.purge(packs, at(secs), Haste::Wait, &|_, _| 100).unwrap()
+    }
+
+    #[test]
+    fn a_retired_pack_goes_when_its_time_is_over_and_everybody_knows() {
+        let (mut ledger, one, ..) = ledger();
+        let open = ledger.open(ME, SessionKind::Push, at(0)).unwrap();
+        let all = [run(one, 0, 4)];
+        retire(&mut ledger, &[run(one, 1, 2)], 10).unwrap();
+        assert_eq!(ledger.gc_epoch, 1);
+        assert_eq!(purge(&mut ledger, &all, 10 + GRACE_SECS - 1), []);
+        assert_eq!(purge(&mut ledger, &all, 10 + GRACE_SECS), [], "an open session does not know");
+        assert_eq!(ledger.purge(&all, at(10), Haste::Now, &|_, _| 100), Ok(vec![]), "whatever the haste");
+        assert_eq!(ledger.commit(ME, &commit_of(open, None)), Err(RuleBroken::CountersMoved));
+        ledger.commit(ME, &commit_of(open, Some(1))).unwrap();
+        assert_eq!(purge(&mut ledger, &all, 10 + GRACE_SECS), [run(one, 1, 2)]);
+        assert_eq!(ledger.session(one).unwrap().bytes, 200);
+        assert_eq!(purge(&mut ledger, &all, 10 + GRACE_SECS), [], "once");
+        assert_eq!(ledger.revive(&[run(one, 2, 1)]), Err(RuleBroken::PackGone));
+        assert_eq!(retire(&mut ledger, &all, 20).unwrap().gc_epoch, 2, "the others may be retired");
+        assert_eq!(ledger.session(one).unwrap().retired.iter().count(), 3);
+    }
+
+    #[test]
+    fn the_grace_begins_with_the_last_time() {
+        let (mut ledger, one, ..) = ledger();
+        let pack = [run(one, 0, 1)];
+        retire(&mut ledger, &pack, 0).unwrap();
+        assert_eq!(retire(&mut ledger, &pack, 50 * HOUR).unwrap().gc_epoch, 1, "again is no new time");
+        assert_eq!(ledger.revive(&pack).unwrap().gc_epoch, 2);
+        assert_eq!(ledger.revive(&pack).unwrap().gc_epoch, 2);
+        assert_eq!(purge(&mut ledger, &pack, 100 * HOUR), []);
+        retire(&mut ledger, &pack, 100 * HOUR).unwrap();
+        assert_eq!(purge(&mut ledger, &pack, 171 * HOUR), []);
+        assert_eq!(purge(&mut ledger, &pack, 172 * HOUR), pack);
+    }
+
+    #[test]
+    fn both_counters_are_compared() {
+        let (mut ledger, one, _, copies) = ledger();
+        let now = ledger.counters();
+        for counters in [
+            Counters { version: now.version - 1, ..now },
+            Counters { version: now.version + 1, ..now },
+            Counters { gc_epoch: now.gc_epoch + 1, ..now },
+        ] {
+            let before = ledger.clone();
+            let moved = [Move { from: (one, 0), to: (copies, 0) }];
+            assert_eq!(ledger.retire(counters, &[run(one, 0, 1)], at(0)), Err(RuleBroken::CountersMoved));
+            assert_eq!(ledger.relocate(counters, &moved, at(0)), Err(RuleBroken::CountersMoved));
+            assert_eq!(ledger, before);
+        }
+    }
+
+    #[test]
+    fn only_packs_of_sessions_that_ended_are_named() {
+        let (mut ledger, one, ..) = ledger();
+        let open = ledger.open(ME, SessionKind::Push, at(0)).unwrap();
+        let before = ledger.clone();
+        for (wrong, why) in [
+            (run(one, 3, 2), RuleBroken::WrongPack),
+            (run(one, 0, 0), RuleBroken::WrongPack),
+            (run(one, u32::MAX, 2), RuleBroken::WrongPack),
+            (run(open, 0, 1), RuleBroken::WrongPack),
+            (run(SessionNo(99), 0, 1), RuleBroken::UnknownSession),
+        ] {
+            let runs = [run(one, 0, 1), wrong];
+            assert_eq!(retire(&mut ledger, &runs, 0), Err(why));
+            assert_eq!(ledger.revive(&runs), Err(why));
+            assert_eq!(ledger.purge(&runs, at(0), Haste::Now, &|_, _| 0), Err(why));
+        }
+        assert_eq!(ledger, before);
+    }
+
+    #[test]
+    fn what_was_moved_there_keeps_a_relocation_pack() {
+        let (mut ledger, one, two, copies) = ledger();
+        let moves = [Move { from: (one, 0), to: (copies, 0) }, Move { from: (two, 3), to: (copies, 0) }];
+        assert_eq!(ledger.relocate(ledger.counters(), &moves, at(0)).unwrap().gc_epoch, 1);
+        assert_eq!(retire(&mut ledger, &[run(copies, 0, 1)], 0), Err(RuleBroken::InUse));
+        retire(&mut ledger, &[run(copies, 1, 1)], 0).unwrap();
+        let going = [Move { from: (one, 1), to: (copies, 1) }];
+        assert_eq!(ledger.relocate(ledger.counters(), &going, at(0)), Err(RuleBroken::PackGone));
+        // The old blob goes by the same rules, the pack does not.
+        let pack = [run(one, 0, 1)];
+        assert_eq!(purge(&mut ledger, &pack, GRACE_SECS - 1), []);
+        assert_eq!(purge(&mut ledger, &pack, GRACE_SECS), pack);
+        assert!(
+            ledger.session(one).unwrap().moved[&0].gone && !ledger.session(one).unwrap().deleted.contains(&0)
+        );
+        assert_eq!(purge(&mut ledger, &pack, GRACE_SECS), []);
+        assert_eq!(ledger.revive(&pack).unwrap().gc_epoch, 2, "nothing is left to take back");
+        retire(&mut ledger, &pack, GRACE_SECS).unwrap();
+        assert_eq!(purge(&mut ledger, &pack, 2 * GRACE_SECS), [], "its blob is gone already");
+        assert!(ledger.session(one).unwrap().moved.is_empty());
+        assert_eq!(retire(&mut ledger, &[run(copies, 0, 1)], 0), Err(RuleBroken::InUse), "the other is left");
+        retire(&mut ledger, &[run(two, 3, 1)], 0).unwrap();
+        assert_eq!(purge(&mut ledger, &[run(two, 3, 1)], GRACE_SECS), [run(two, 3, 1)]);
+        retire(&mut ledger, &[run(copies, 0, 1)], 0).unwrap();
+    }
+
+    #[test]
+    fn a_move_waits_for_sessions_and_can_be_taken_back() {
+        let (mut ledger, one, _, copies) = ledger();
+        let open = ledger.open(ME, SessionKind::Push, at(0)).unwrap();
+        let moves = [Move { from: (one, 0), to: (copies, 0) }];
+        ledger.relocate(ledger.counters(), &moves, at(0)).unwrap();
+        assert_eq!(purge(&mut ledger, &[run(one, 0, 1)], GRACE_SECS), [], "an open session does not know");
+        assert_eq!(ledger.commit(ME, &commit_of(open, None)), Err(RuleBroken::CountersMoved));
+        assert_eq!(ledger.revive(&[run(one, 0, 2)]).unwrap().gc_epoch, 2);
+        assert!(ledger.session(one).unwrap().moved.is_empty());
+        ledger.commit(ME, &commit_of(open, Some(2))).unwrap();
+    }
+
+    #[test]
+    fn moving_again_leaves_no_chain() {
+        let (mut ledger, one, two, copies) = ledger();
+        let moves = |number| [Move { from: (one, 0), to: (copies, number) }];
+        ledger.relocate(ledger.counters(), &moves(0), at(0)).unwrap();
+        purge(&mut ledger, &[run(one, 0, 1)], GRACE_SECS);
+        ledger.relocate(ledger.counters(), &moves(1), at(GRACE_SECS)).unwrap();
+        let moved = ledger.session(one).unwrap().moved[&0];
+        assert_eq!((moved.to, moved.number, moved.gone), (copies, 1, true));
+        retire(&mut ledger, &[run(copies, 0, 1)], 0).unwrap();
+        let into = |from, to| [Move { from, to }];
+        for wrong in [into((copies, 1), (copies, 1)), into((one, 1), (two, 0)), into((one, 4), (copies, 1))] {
+            assert_eq!(ledger.relocate(ledger.counters(), &wrong, at(0)), Err(RuleBroken::WrongPack));
+        }
+        let twice = [moves(1)[0], moves(1)[0]];
+        assert_eq!(ledger.relocate(ledger.counters(), &twice, at(0)), Err(RuleBroken::WrongPack));
+    }
+
+    #[test]
+    fn the_trash_is_as_good_as_live_until_its_time_is_over() {
+        let (mut ledger, one, two, _) = ledger();
+        ledger.trash(&[one, two], at(0)).unwrap();
+        let over = 14 * 24 * HOUR;
+        let counted = |ledger: &mut LedgerState, secs, haste| {
+            let snapshots = ledger.begin_collection(at(secs), haste, &|_| None);
+            snapshots.iter().map(|s| s.session).collect::<Vec<_>>()
+        };
+        let version = ledger.version;
+        assert_eq!(counted(&mut ledger, over - 1, Haste::Wait), [one, two]);
+        assert_eq!((ledger.version, ledger.is_rootless(one)), (version, false));
+        ledger.hold(&[two], true).unwrap();
+        ledger.lease([1; 16], &[one], at(over));
+        let version = ledger.version;
+        assert_eq!(
+            counted(&mut ledger, over + HOUR + GRACE_SECS - 1, Haste::Wait),
+            [one, two],
+            "it may sleep"
+        );
+        assert_eq!(ledger.version, version);
+        ledger.lease([1; 16], &[], at(over));
+        assert_eq!(counted(&mut ledger, over + HOUR - 1, Haste::Now), [one, two], "it is mounted");
+        assert_eq!(counted(&mut ledger, over + HOUR, Haste::Now), [two], "held");
+        assert_eq!((ledger.version, ledger.is_rootless(one)), (version + 1, true));
+        assert_eq!(ledger.untrash(&[one]), Err(RuleBroken::UnknownSnapshot));
+        ledger.hold(&[two], false).unwrap();
+        assert_eq!(counted(&mut ledger, over, Haste::Wait), []);
+    }
+
+    #[test]
+    fn haste_waits_for_no_time() {
+        let (mut ledger, one, two, _) = ledger();
+        ledger.trash(&[one], at(0)).unwrap();
+        let left = ledger.begin_collection(at(1), Haste::Now, &|_| None);
+        assert_eq!(left.len(), 1);
+        retire(&mut ledger, &[run(one, 0, 4)], 1).unwrap();
+        assert_eq!(ledger.purge(&[run(one, 0, 4)], at(1), Haste::Now, &|_, _| 100), Ok(vec![run(one, 0, 4)]));
+        assert!(!ledger.is_rootless(two) && !ledger.is_rootless(SessionNo(99)));
+    }
+}

@@ -244,8 +244,9 @@ fn a_cache_disk_that_keeps_nothing_is_noticed() {
     assert!(read_in_steps(&vault, id(&vault, session), 128 << 10) == bytes);
     let fetched: u32 = asked(&store, BlobKey::Pack(session, 0)).values().sum();
     let blocks = bytes.len() as u64 / GRID;
-    // Up to 32 MiB are fetched for nothing until it is known.
-    assert!(u64::from(fetched) <= blocks + 512 + blocks / 10, "{fetched} of {blocks} blocks");
+    // Up to 32 MiB are fetched for nothing until it is known; then now and then a little more is tried, the more often
+    // the slower this machine reads. Where nothing is learnt all comes twice and more: 2 800 blocks at least.
+    assert!(u64::from(fetched) <= blocks * 7 / 4, "{fetched} of {blocks} blocks");
 }
 
 #[test]
