@@ -23,6 +23,7 @@ mod error;
 mod find;
 mod floor;
 mod keychain;
+mod lease;
 mod log;
 mod mounts;
 mod output;

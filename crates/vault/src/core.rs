@@ -224,6 +224,11 @@ impl Vault {
         Ok(SnapshotList { version: listed.version, snapshots: listed.records.to_vec() })
     }
 
+    /// Snapshots whose trees are kept open.
+    pub fn opened(&self) -> Vec<SessionNo> {
+        self.core.trees.iter().map(|(session, _)| session).collect()
+    }
+
     /// Version of the list that was read last; asks nobody. `None` before the first.
     pub fn list_version(&self) -> Option<u64> {
         self.core.snapshots.last_version()

@@ -7,6 +7,8 @@ use crate::args::{Mount, Owner};
 use crate::doing::Doing;
 use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
+use crate::keychain;
+use crate::lease::Lease;
 use crate::output::{self, count, size, tell};
 use crate::place::Place;
 use crate::progress::Bar;
@@ -16,6 +18,7 @@ use crate::wire::{Away, How, Opened, Wire, away_text};
 use crate::{background, cache, mounts};
 use backupengine_fuse::{Mounted, ServeConfig, UnmountError, UnmountHow, mounter, unmount};
 use backupengine_model::{Kind as NodeKind, Timestamp};
+use backupengine_store::FolderStore;
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::Vault;
 use backupengine_vfs::{Config, ReadOnlyFs};
@@ -86,6 +89,8 @@ struct Served {
     away: Option<Away>,
     /// None where the system has no place for it: nobody can ask then what the mount does.
     telling: Option<Telling>,
+    /// Of a vault in a folder.
+    lease: Option<Lease>,
 }
 
 /// How far the mount is, for the thread that hears of signals.
@@ -142,7 +147,13 @@ fn open_and_mount(
     let telling = Telling::start(&wire.places.state, move || doing.say()).map_err(|failure| {
         tracing::warn!("`status --top` cannot ask this mount: {}", failure.message());
     });
-    Ok(Served { mounted, vault: opened.vault, away, telling: telling.ok() })
+    let lease = match &opened.place {
+        Place::Folder(folder) => {
+            Some(Lease::keep(FolderStore::open(folder)?, opened.vault.clone(), keychain::random()?))
+        }
+        Place::Server(_) => None,
+    };
+    Ok(Served { mounted, vault: opened.vault, away, telling: telling.ok(), lease })
 }
 
 /// Looks for a server that was not reached until it is; from then on it is asked.
@@ -258,7 +269,7 @@ fn report(wire: &Wire, mountpoint: &Path, seen: Option<Timestamp>) -> Result<(),
 
 /// Serves in the foreground; a line on the terminal says how it goes.
 fn serve(wire: &Wire, served: Served) -> Result<Outcome, Failure> {
-    let Served { mounted, vault, telling, .. } = served;
+    let Served { mounted, vault, telling, lease, .. } = served;
     let at = output::shown_path(mounted.mountpoint());
     let bar = Bar::start(&wire.global, None);
     let (ended, over) = mpsc::channel::<()>();
@@ -281,14 +292,14 @@ fn serve(wire: &Wire, served: Served) -> Result<Outcome, Failure> {
         done
     });
     drop(bar);
-    drop(telling);
+    drop((telling, lease));
     done.map_err(|e| Failure::new(Kind::Failed, e).while_doing("the mount ended"))?;
     Ok(Outcome::Done)
 }
 
 /// Serves behind: says first how mounting went, then nothing any more.
 fn serve_supervised(mounted: Result<Served, Failure>) -> Result<Outcome, Failure> {
-    let Served { mounted, away, telling, .. } = match mounted {
+    let Served { mounted, away, telling, lease, .. } = match mounted {
         Ok(served) => served,
         Err(failure) => {
             background::tell_failure(&failure)?;
@@ -300,7 +311,7 @@ fn serve_supervised(mounted: Result<Served, Failure>) -> Result<Outcome, Failure
     }
     background::tell_ready(away.as_ref().map(|away| away.seen))?;
     let done = mounted.wait();
-    drop(telling);
+    drop((telling, lease));
     done.map_err(|e| Failure::new(Kind::Failed, e).while_doing("the mount ended"))?;
     Ok(Outcome::Done)
 }
