@@ -2,7 +2,7 @@
 //! renews its lease with the grants it asks for.
 //!
 //! **What it may not do.** Make a read wait, or end the mount: a vault that cannot be written is purged by nobody here.
-//! **What always holds.** What was opened is in the lease a minute later, and stays in it until the mount ends.
+//! **What always holds.** What was opened is in the lease seconds later, and stays in it until the mount ends.
 //! **Where it is tested.** `tests/cli`.
 
 use backupengine_model::SessionNo;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often is looked whether something was opened.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(2);
 /// How often the lease is renewed where nothing was: it lasts three times as long.
 const RENEW: Duration = Duration::from_secs(20 * 60);
 
