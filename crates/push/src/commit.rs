@@ -11,7 +11,7 @@
 
 use crate::error::PushError;
 use backupengine_format::reference::ReferenceSet;
-use backupengine_model::ledger::{Commit, PackRun, RuleBroken, SessionRecord};
+use backupengine_model::ledger::{Commit, Moved, PackRun, RuleBroken, SessionRecord};
 use backupengine_model::{DeviceId, SessionNo};
 use backupengine_store::{ErrorKind, SessionList, StoreError, Writable};
 use backupengine_vault::Vault;
@@ -60,7 +60,7 @@ fn to_revive(
     for record in list.iter() {
         let Some(packs) = references.packs.get(&record.session) else { continue };
         let needed: Vec<u32> = packs.iter().filter(|number| is_going(record, *number, acked)).collect();
-        if let Some(number) = needed.iter().find(|number| is_gone(record, **number)) {
+        if let Some(number) = needed.iter().find(|number| is_gone(record, **number, acked)) {
             return Err(PushError::Gone { session: record.session, number: *number });
         }
         back.extend(needed.into_iter().map(|from| PackRun { session: record.session, from, count: 1 }));
@@ -74,6 +74,65 @@ fn is_going(record: &SessionRecord, number: u32, acked: u64) -> bool {
         || record.moved.get(&number).is_some_and(|moved| moved.since.epoch > acked)
 }
 
-fn is_gone(record: &SessionRecord, number: u32) -> bool {
-    record.deleted.contains(&number) || record.moved.get(&number).is_some_and(|moved| moved.gone)
+/// Whether bringing it back comes too late. One that had been moved before the session was opened may be retired now: its
+/// frames are where they were then, and stay with the pack.
+fn is_gone(record: &SessionRecord, number: u32, acked: u64) -> bool {
+    let left_behind = |moved: &Moved| moved.gone && moved.since.epoch > acked;
+    record.deleted.contains(&number) || record.moved.get(&number).is_some_and(left_behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backupengine_model::Timestamp;
+    use backupengine_model::ledger::{SessionState, Since};
+
+    const OWN: SessionNo = SessionNo(9);
+
+    /// A list in which the session knows of epoch 5, and one earlier session of four packs is as `change` leaves it.
+    fn list(change: impl FnOnce(&mut SessionRecord)) -> SessionList {
+        let new = |n| SessionRecord::new(SessionNo(n), DeviceId([1; 16]), Timestamp::default());
+        let mut earlier = SessionRecord { state: SessionState::Committed, packs: 4, ..new(1) };
+        change(&mut earlier);
+        SessionList { gc_epoch: 7, sessions: vec![earlier, SessionRecord { acked: 5, ..new(OWN.0) }] }
+    }
+
+    fn since(epoch: u64) -> Since {
+        Since { epoch, at: Timestamp::default() }
+    }
+
+    fn moved(epoch: u64, gone: bool) -> Moved {
+        Moved { to: SessionNo(3), number: 0, since: since(epoch), gone }
+    }
+
+    fn asked(change: impl FnOnce(&mut SessionRecord)) -> Result<Vec<u32>, u32> {
+        let mut references = ReferenceSet::default();
+        references.packs.entry(SessionNo(1)).or_default().extend([0, 2]);
+        match to_revive(&list(change), OWN, &references) {
+            Ok(runs) => Ok(runs.into_iter().map(|run| run.from).collect()),
+            Err(PushError::Gone { number, .. }) => Err(number),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_referred_to_and_going_is_brought_back() {
+        assert_eq!(asked(|_| {}), Ok(vec![]));
+        assert_eq!(asked(|s| s.retired.insert(0..2, since(6))), Ok(vec![0]));
+        assert_eq!(asked(|s| drop(s.moved.insert(2, moved(6, false)))), Ok(vec![2]));
+        assert_eq!(asked(|s| s.deleted.insert(2..3)), Err(2));
+        assert_eq!(asked(|s| drop(s.moved.insert(2, moved(6, true)))), Err(2));
+        // It was known to lie elsewhere.
+        assert_eq!(asked(|s| drop(s.moved.insert(2, moved(5, false)))), Ok(vec![]));
+    }
+
+    /// The old blob of a pack that was moved long ago went in its time; then nothing needed the pack any more.
+    #[test]
+    fn a_pack_that_lies_elsewhere_can_be_brought_back_too() {
+        let change = |s: &mut SessionRecord| {
+            s.moved.insert(2, moved(4, true));
+            s.retired.insert(2..3, since(6));
+        };
+        assert_eq!(asked(change), Ok(vec![2]));
+    }
 }
