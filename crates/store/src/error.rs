@@ -123,7 +123,7 @@ impl StoreError {
             RuleBroken::Held => "the snapshot is held against removal",
             RuleBroken::WrongPack => "the vault has no such pack, or not one this can be done to",
             RuleBroken::PackGone => "the pack is gone, or going",
-            RuleBroken::InUse => "the pack holds what was moved there",
+            RuleBroken::InUse => "the pack holds what was moved there, or what a push that is open may need",
             _ => "the rules of the ledger forbid this step",
         };
         Self::new(ErrorKind::RuleBroken(rule), text)

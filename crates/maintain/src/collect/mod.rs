@@ -216,8 +216,10 @@ impl Prune<'_> {
                 }
             }
         }
+        // What lies in a relocation pack and nowhere else is left there while a push is open that may need all of it.
+        let pushing = list.iter().any(|r| r.state == SessionState::Open && r.kind == SessionKind::Push);
         for (relocation, members) in relocated(list) {
-            let Some(size) = sizes.get(&relocation) else { continue };
+            let Some(size) = sizes.get(&relocation).filter(|_| !pushing) else { continue };
             let members: Vec<Source> = members.into_iter().filter_map(|id| source(survey, id)).collect();
             let bytes: u64 = members.iter().map(|source| source.bytes).sum();
             let few = bytes.saturating_mul(100) < size * u64::from(self.config.compact_percent);
@@ -257,7 +259,7 @@ impl Prune<'_> {
     }
 
     /// Says where the frames lie now. Where a snapshot was committed meanwhile, only packs of which it needs nothing more
-    /// than was copied.
+    /// than was copied; where a push or another collection came in between, only what it left as it was.
     fn relocate(
         &self,
         survey: &mut Survey,
@@ -269,16 +271,24 @@ impl Prune<'_> {
         for _ in 0..ROUNDS {
             match self.vault.ask(self.store.relocate(counters, &moves)) {
                 Ok(_) => return Ok(moves.into_iter().map(|one| one.from).collect()),
-                Err(error) if is_overtaken(&error) => {}
+                Err(error) if is_overtaken(&error) || is_in_the_way(&error) => {}
                 Err(error) => return Err(error.into()),
             }
             let (begun, list) = self.begin(survey)?;
             survey.frames_of(self.vault, &begun.snapshots)?;
+            let pushing = list.iter().any(|r| r.state == SessionState::Open && r.kind == SessionKind::Push);
+            let of = |(session, number): PackId| {
+                list.iter().find(|record| record.session == session).map(|record| (record, number))
+            };
             moves.retain(|one| {
                 let copied = sources.iter().find(|source| source.id == one.from);
-                let record = list.iter().find(|record| record.session == one.from.0);
-                let there = record.is_some_and(|record| !record.deleted.contains(&one.from.1));
-                there && copied.is_some_and(|source| still_covers(survey, source))
+                let movable = of(one.from).is_some_and(|(record, number)| {
+                    let stuck = pushing && record.moved.get(&number).is_some_and(|moved| moved.gone);
+                    !stuck && !record.deleted.contains(&number)
+                });
+                // Another collection takes copies that nothing lies in yet for what nobody needs.
+                let stays = of(one.to).is_some_and(|(record, number)| !record.is_going(number));
+                movable && stays && copied.is_some_and(|source| still_covers(survey, source))
             });
             counters = begun.counters;
         }
@@ -366,6 +376,10 @@ fn measure(runs: &[PackRun], sizes: &Sizes) -> (u64, u64) {
 
 fn is_overtaken(error: &StoreError) -> bool {
     error.kind == ErrorKind::RuleBroken(RuleBroken::CountersMoved)
+}
+
+fn is_in_the_way(error: &StoreError) -> bool {
+    matches!(error.kind, ErrorKind::RuleBroken(RuleBroken::InUse | RuleBroken::PackGone))
 }
 
 fn overtaken() -> StoreError {

@@ -12,7 +12,7 @@
 //! - A relocation pack is a place only: nothing refers to it but the map, it is never moved, and it goes when no pack
 //!   that is left lies in it. Moving a pack again writes its entry anew: there are no chains.
 //! - A move can be taken back until the old blob is gone: a writer that knew the pack before may refer to frames of it
-//!   that were not copied.
+//!   that were not copied. One that cannot be taken back is not replaced while a push is open.
 //!
 //! **Where it is tested.** Below; by random interleavings against each rule's absence in `tests/protocol`.
 //!
@@ -20,6 +20,10 @@
 //! begins an epoch. A push that was under way may have taken a frame for stored that no snapshot needed yet; without
 //! the epoch its commit would not learn that just this frame was left behind, and without the other counter a
 //! snapshot committed while frames were copied would lose its own.
+//!
+//! *Decision.* 2026-11-29: once its old blob is gone, a pack is moved on only while no push is open. A push that was may
+//! build on a snapshot that was purged since, so that the second copy lacks frames of the first; and there would be
+//! nothing left to bring back.
 
 use super::{
     LedgerState, Moved, PackRun, RuleBroken, SessionKind, SessionRecord, SessionState, Since, SnapshotRecord,
@@ -178,9 +182,12 @@ impl LedgerState {
     /// Frames of pushed packs were copied into packs of a compaction or heal.
     ///
     /// # Errors
-    /// `CountersMoved`, `UnknownSession`, `WrongPack`; `PackGone` where a source is deleted or a target is going.
+    /// `CountersMoved`, `UnknownSession`, `WrongPack`; `PackGone` where a source is deleted or a target is going; `InUse`
+    /// where a source's old blob is gone and a push is open.
     pub fn relocate(&mut self, at: Counters, moves: &[Move], now: Timestamp) -> Result<Counters, RuleBroken> {
         self.need_counters(at)?;
+        let open = |s: &SessionRecord| s.state == SessionState::Open && s.kind == SessionKind::Push;
+        let pushing = self.sessions.iter().any(open);
         for (n, one) in moves.iter().enumerate() {
             let run = |(session, from)| PackRun { session, from, count: 1 };
             let (source, target) = (self.packs(&run(one.from))?, self.packs(&run(one.to))?);
@@ -191,6 +198,9 @@ impl LedgerState {
             let going = target.retired.contains_key(&one.to.1) || target.deleted.contains(&one.to.1);
             if source.deleted.contains(&one.from.1) || going {
                 return Err(RuleBroken::PackGone);
+            }
+            if pushing && source.moved.get(&one.from.1).is_some_and(|moved| moved.gone) {
+                return Err(RuleBroken::InUse);
             }
         }
         let since = Since { epoch: self.gc_epoch + 1, at: now };
@@ -486,5 +496,44 @@ mod tests {
         retire(&mut ledger, &[run(one, 0, 4)], 1).unwrap();
         assert_eq!(ledger.purge(&[run(one, 0, 4)], at(1), Haste::Now, &|_, _| 100), Ok(vec![run(one, 0, 4)]));
         assert!(!ledger.is_rootless(two) && !ledger.is_rootless(SessionNo(99)));
+    }
+
+    fn pushed(ledger: &mut LedgerState) -> SessionNo {
+        let session = ledger.open(ME, SessionKind::Push, at(0)).unwrap();
+        let id = SnapshotId([1; 8]);
+        let (created, label) = (at(0), Vec::new());
+        let snapshot = SnapshotRecord { session, id, device: ME, created, root_size: 1, head_len: 1, label };
+        let commit = Commit { snapshot, packs: 2, bytes: 2, meta_packs: Vec::new(), gc_epoch: None };
+        ledger.commit(ME, &commit).unwrap();
+        session
+    }
+
+    fn moved_to(ledger: &mut LedgerState, from: (SessionNo, u32), now: i64) -> Result<SessionNo, RuleBroken> {
+        let to = ledger.open(ME, SessionKind::Compact, at(now)).unwrap();
+        ledger.end_relocation(ME, to, 1, 1).unwrap();
+        ledger.relocate(ledger.counters(), &[Move { from, to: (to, 0) }], at(now)).map(|_| to)
+    }
+
+    /// A push that is open may refer to what only the first copy holds.
+    #[test]
+    fn a_pack_whose_blob_is_gone_is_not_moved_on_under_a_push() {
+        let mut ledger = LedgerState::default();
+        let first = pushed(&mut ledger);
+        moved_to(&mut ledger, (first, 1), 0).unwrap();
+        let whole = PackRun { session: first, from: 0, count: 2 };
+        let open = ledger.open(ME, SessionKind::Push, at(1)).unwrap();
+        // The old blob is there: the move can be taken back.
+        let to = moved_to(&mut ledger, (first, 1), 1).unwrap();
+        let purge = |ledger: &mut LedgerState, now| ledger.purge(&[whole], at(now), Haste::Wait, &|_, _| 1);
+        assert_eq!(purge(&mut ledger, 1 + GRACE_SECS), Ok(vec![]), "a push is open that may need it");
+        ledger.expire(at(1 + GRACE_SECS), &|_| None);
+        assert_eq!(ledger.session(open).unwrap().state, SessionState::Expired);
+        let gone = PackRun { session: first, from: 1, count: 1 };
+        assert_eq!(purge(&mut ledger, 1 + GRACE_SECS), Ok(vec![gone]));
+        ledger.open(ME, SessionKind::Push, at(2 * GRACE_SECS)).unwrap();
+        assert_eq!(moved_to(&mut ledger, (first, 1), 2 * GRACE_SECS), Err(RuleBroken::InUse));
+        assert_eq!(ledger.session(first).unwrap().moved[&1].to, to);
+        ledger.expire(at(4 * GRACE_SECS), &|_| None);
+        moved_to(&mut ledger, (first, 1), 4 * GRACE_SECS).unwrap();
     }
 }

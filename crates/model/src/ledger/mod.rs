@@ -228,7 +228,7 @@ pub enum RuleBroken {
     WrongPack,
     /// The pack is gone, or going.
     PackGone,
-    /// The pack holds what was moved there.
+    /// The pack holds what was moved there, or what an open push may refer to.
     InUse,
 }
 
