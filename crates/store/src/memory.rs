@@ -166,8 +166,9 @@ impl LedgerReader for MemoryStore {
 }
 
 impl LedgerWriter for MemoryStore {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
+    fn open_session(&self, device: DeviceId, _: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
+            let now = (self.clock)();
             self.decide(|state| {
                 let session = state.open(device, SessionKind::Push, now)?;
                 Ok(Opened { session, version: state.version })

@@ -179,8 +179,10 @@ impl LedgerReader for FolderStore {
 }
 
 impl LedgerWriter for FolderStore {
-    fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
+    /// By the ledger's own clock, as everything that is compared with it: another device may be the one that collects.
+    fn open_session(&self, device: DeviceId, _: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
+            let now = (self.inner.clock)();
             self.inner.ledger.change(true, |state| {
                 let session = state.open(device, SessionKind::Push, now).map_err(StoreError::rule)?;
                 Ok(Opened { session, version: state.version })
