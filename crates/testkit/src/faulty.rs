@@ -4,11 +4,12 @@
 //! spool included, so that a run that is repeated up to call `n` meets the same call `n` if it is single-threaded.
 //! Runs the conformance suite, unbroken, in `tests/stores`; used by `tests/protocol` and `tests/damage`.
 
-use backupengine_model::ledger::{Commit, Counters, PackRun};
-use backupengine_model::{DeviceId, Timestamp, VaultId};
+use backupengine_model::ledger::{Commit, Counters, Haste, Kept, Move, PackRun, SessionKind};
+use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
-    Range, SessionList, SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Collection, Collector, ErrorKind, Got, Keeper,
+    LedgerReader, LedgerWriter, Maintainable, Opened, Range, SessionList, SnapshotList, Spool, StoreError,
+    Writable,
 };
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,7 @@ pub enum When {
 #[derive(Clone)]
 pub struct Faulty {
     inner: Arc<dyn Writable>,
+    upkeep: Option<Arc<dyn Maintainable>>,
     script: Arc<Script>,
 }
 
@@ -80,7 +82,12 @@ fn broken(kind: ErrorKind, key: Option<BlobKey>) -> StoreError {
 impl Faulty {
     /// Around `inner`, unbroken so far.
     pub fn new(inner: Arc<dyn Writable>) -> Self {
-        Self { inner, script: Arc::default() }
+        Self { inner, upkeep: None, script: Arc::default() }
+    }
+
+    /// Around a store that upkeep is done to. On others it is refused.
+    pub fn maintained(inner: Arc<dyn Maintainable>) -> Self {
+        Self { upkeep: Some(Arc::clone(&inner)), ..Self::new(inner) }
     }
 
     /// Adds a rule; the first that fits a call counts.
@@ -115,11 +122,30 @@ impl Faulty {
         key: Option<BlobKey>,
         call: impl FnOnce(&'a dyn Writable) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
+        self.made(key, || call(&*self.inner))
+    }
+
+    fn upkept<'a, T: Send + 'a>(
+        &'a self,
+        call: impl FnOnce(&'a dyn Maintainable) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let none = || StoreError::new(ErrorKind::Denied, "no upkeep is done to the store inside");
+        self.made(None, || match &self.upkeep {
+            Some(upkeep) => call(&**upkeep),
+            None => Box::pin(std::future::ready(Err(none()))),
+        })
+    }
+
+    fn made<'a, T: Send + 'a>(
+        &'a self,
+        key: Option<BlobKey>,
+        call: impl FnOnce() -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
         match self.script.next(key) {
-            None | Some(Fault::Flip(_) | Fault::Cut(_)) => call(&*self.inner),
+            None | Some(Fault::Flip(_) | Fault::Cut(_)) => call(),
             Some(Fault::Refuse(kind)) => Box::pin(std::future::ready(Err(broken(kind, key)))),
             Some(Fault::LoseAnswer) => {
-                let made = call(&*self.inner);
+                let made = call();
                 Box::pin(async move {
                     made.await?;
                     Err(broken(ErrorKind::Unavailable, key))
@@ -213,5 +239,75 @@ impl LedgerWriter for Faulty {
 
     fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
         self.through(None, |inner| inner.revive(packs))
+    }
+}
+
+impl Keeper for Faulty {
+    fn trash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.upkept(|inner| inner.trash(sessions))
+    }
+
+    fn untrash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.upkept(|inner| inner.untrash(sessions))
+    }
+
+    fn hold<'a>(&'a self, sessions: &'a [SessionNo], hold: bool) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.upkept(|inner| inner.hold(sessions, hold))
+    }
+
+    fn relabel<'a>(&'a self, session: SessionNo, label: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.upkept(|inner| inner.relabel(session, label))
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        self.upkept(|inner| inner.kept())
+    }
+}
+
+impl Collector for Faulty {
+    fn begin_collection(&self, haste: Haste) -> BoxFuture<'_, Result<Collection, StoreError>> {
+        self.upkept(|inner| inner.begin_collection(haste))
+    }
+
+    fn retire<'a>(
+        &'a self,
+        at: Counters,
+        packs: &'a [PackRun],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.upkept(|inner| inner.retire(at, packs))
+    }
+
+    fn relocate<'a>(
+        &'a self,
+        at: Counters,
+        moves: &'a [Move],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.upkept(|inner| inner.relocate(at, moves))
+    }
+
+    fn purge<'a>(
+        &'a self,
+        packs: &'a [PackRun],
+        haste: Haste,
+    ) -> BoxFuture<'a, Result<Vec<PackRun>, StoreError>> {
+        self.upkept(|inner| inner.purge(packs, haste))
+    }
+
+    fn open_relocation(
+        &self,
+        device: DeviceId,
+        kind: SessionKind,
+    ) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+        self.upkept(|inner| inner.open_relocation(device, kind))
+    }
+
+    fn end_relocation(
+        &self,
+        device: DeviceId,
+        session: SessionNo,
+        packs: u32,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.upkept(|inner| inner.end_relocation(device, session, packs, bytes))
     }
 }
