@@ -19,11 +19,22 @@ pub(crate) type Tree = BTreeMap<Vec<u8>, Shown>;
 pub(crate) struct Source {
     temp: TempDir,
     random: Seeded,
+    /// Length of the file that is rewritten with every change, in bytes.
+    large: usize,
 }
 
 impl Source {
     pub(crate) fn new(seed: u64) -> Self {
-        let source = Self { temp: tempfile::tempdir().unwrap(), random: Seeded::new(seed) };
+        Self::sized(seed, 3 << 20)
+    }
+
+    /// A tenth of that, for what is done many times.
+    pub(crate) fn small(seed: u64) -> Self {
+        Self::sized(seed, 300 << 10)
+    }
+
+    fn sized(seed: u64, large: usize) -> Self {
+        let source = Self { temp: tempfile::tempdir().unwrap(), random: Seeded::new(seed), large };
         let at = |name: &str| source.path().join(name);
         fs::create_dir_all(at("a/deep/er")).unwrap();
         fs::create_dir(at("empty")).unwrap();
@@ -31,8 +42,8 @@ impl Source {
             source.write(&format!("a/small-{number}"), 100 + number * 37);
         }
         source.write("a/deep/er/middle", 90_000);
-        source.write("large", 3 << 20);
-        fs::write(at("text"), "the same line again\n".repeat(60_000)).unwrap();
+        source.write("large", large);
+        fs::write(at("text"), format!("{seed}: the same line again\n").repeat(large / 52)).unwrap();
         fs::hard_link(at("a/small-1"), at("linked")).unwrap();
         symlink("a/small-2", at("pointer")).unwrap();
         source
@@ -53,7 +64,7 @@ impl Source {
         let mark = self.random.next();
         self.write("a/small-3", 500);
         self.write(&format!("a/new-{mark:x}"), 40_000);
-        self.write("large", 2 << 20);
+        self.write("large", self.large / 3 * 2);
         let mut names: Vec<PathBuf> =
             fs::read_dir(self.path().join("a")).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.retain(|path| path.is_file() && !path.ends_with("small-3") && !path.ends_with("small-1"));

@@ -7,9 +7,11 @@
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod collect;
 mod devices;
 mod fixture;
 mod nonces;
 mod packs;
 mod processes;
+mod stepped;
 mod stops;
