@@ -74,6 +74,14 @@ codes! {
     LabelTooLong = "label_too_long", 400;
     /// The counters moved: fetch the difference and try again.
     CountersMoved = "counters_moved", 409;
+    /// The snapshot is held against removal.
+    Held = "held", 409;
+    /// No such pack, its session was not committed, or it is of a kind this cannot be done to.
+    WrongPack = "wrong_pack", 409;
+    /// The pack is gone, or going.
+    PackGone = "pack_gone", 409;
+    /// The pack holds what was moved there.
+    InUse = "in_use", 409;
     /// The account's quota is used up.
     QuotaExceeded = "quota_exceeded", 403;
     /// The account or bucket belongs to another region than this deployment.

@@ -37,6 +37,7 @@ migrations! {
     "20261124110000_retention"
     "20261124110100_collect"
     "20261124110200_account"
+    "20261124110300_sweep"
 }
 
 /// Names exactly this set of files, in 64 hexadecimal digits.

@@ -3,11 +3,25 @@
 
 set role backupengine_owner;
 
+-- Hands what was announced in a session that ends in nothing to the sweep: some of it may be stored, and a grant that was
+-- given may still store more until it dies. For definer functions.
+create function app.doom_announced(of_vault bytea, session bigint) returns void
+language plpgsql volatile set search_path = '' as $$
+begin
+  insert into app.doomed (tenant, vault, s, due_at, root, packs)
+    select a.tenant, a.vault, a.s, clock_timestamp() + app.grant_grace(), bool_or(a.kind = 'root'),
+           coalesce(range_agg(int8range(a.number, a.number + 1)) filter (where a.kind = 'pack'), '{}')
+    from app.announced a
+    where a.tenant = (select v.tenant from app.vault v where v.id = of_vault) and a.vault = of_vault and a.s = session
+    group by a.tenant, a.vault, a.s;
+end $$;
+
 -- Ends an open session without a snapshot: its number stays used, its reservation is freed. For definer functions.
 create function app.drop_session(one app.session) returns void language plpgsql volatile set search_path = '' as $$
 begin
   update app.session s set state = 'expired', reserved = 0 where s.vault = one.vault and s.s = one.s;
   update app.tenant t set reserved_bytes = t.reserved_bytes - one.reserved where t.id = one.tenant and one.reserved > 0;
+  perform app.doom_announced(one.vault, one.s);
   delete from app.announced a where a.tenant = one.tenant and a.vault = one.vault and a.s = one.s;
 end $$;
 
@@ -28,9 +42,14 @@ end $$;
 -- Forgets what was announced in sessions that are open no more. DEFINER: no client role may delete.
 create function app.close_session(of_vault bytea, session bigint) returns void
 language plpgsql volatile security definer set search_path = '' as $$
+declare
+  one app.session;
 begin
-  if exists (select from app.session s
-             where s.vault = of_vault and s.s = session and s.tenant = app.my_tenant() and s.state <> 'open') then
+  select * into one from app.session s where s.vault = of_vault and s.s = session and s.tenant = app.my_tenant();
+  if one.state <> 'open' then
+    if one.state = 'expired' then
+      perform app.doom_announced(of_vault, session);
+    end if;
     delete from app.announced a where a.tenant = app.my_tenant() and a.vault = of_vault and a.s = session;
   end if;
 end $$;

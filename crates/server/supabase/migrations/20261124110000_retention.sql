@@ -64,7 +64,7 @@ declare
 begin
   for one in select * from app.need_snapshots(v, sessions) loop
     if one.hold then
-      perform app.refuse('bad_request', format('Snapshot %s is held against removal.', one.s),
+      perform app.refuse('held', format('Snapshot %s is held against removal.', one.s),
                          'Let it go first, if it really is to be removed.');
     end if;
     -- Again is no new period: what is in the trash keeps its time.

@@ -81,7 +81,7 @@ begin
     perform app.refuse('unknown_session', format('Session %s is not in this vault.', wanted));
   end if;
   if found_.state <> 'committed' or not packs <@ int8multirange(int8range(0, found_.packs)) then
-    perform app.refuse('bad_request', format('Session %s has no such packs, or was not committed.', wanted));
+    perform app.refuse('wrong_pack', format('Session %s has no such packs, or was not committed.', wanted));
   end if;
   return found_;
 end $$;
@@ -95,7 +95,7 @@ $$;
 create function app.need_counters(v app.vault, version bigint, epoch bigint) returns void
 language plpgsql stable set search_path = '' as $$
 begin
-  if v.gc_epoch <> epoch or v.snap_version <> coalesce(version, v.snap_version) then
+  if v.gc_epoch <> epoch or v.snap_version <> version then
     perform app.refuse('counters_moved', 'The list of snapshots or of retired packs has moved on.',
                        'Begin the collection again.');
   end if;
@@ -216,12 +216,14 @@ declare
 begin
   perform app.packs_arg(args);
   v := app.vault_arg(args);
+  -- First, so that whoever is late is told that; again under the lock.
+  perform app.need_counters(v, version, epoch);
   for one in select * from app.packs_arg(args) loop
     x := app.need_packs(v, one.s, one.packs);
     -- A pack that others were moved into goes when none of those is left.
     if exists (select from app.moved m join app.session o on o.vault = m.vault and o.s = m.s
                where m.vault = v.id and m.to_s = one.s and one.packs @> m.to_number and not o.deleted @> m.number) then
-      perform app.refuse('bad_request', format('Packs of session %s hold what was moved there.', one.s));
+      perform app.refuse('in_use', format('Packs of session %s hold what was moved there.', one.s));
     end if;
     fresh := one.packs - x.retired - x.deleted;
     continue when fresh = '{}';
@@ -251,12 +253,15 @@ begin
     perform app.deny(me, 'bring packs back');
   end if;
   select * into x from app.session y
-    where y.vault = revive.vault and y.s = session and y.tenant = me.tenant and y.state = 'committed' for update;
+    where y.vault = revive.vault and y.s = session and y.tenant = me.tenant for update;
   if x.s is null then
     perform app.refuse('unknown_session', format('Session %s is not in this vault.', session));
   end if;
-  if packs && x.deleted or not packs <@ int8multirange(int8range(0, x.packs)) then
-    perform app.refuse('not_found', format('Some of these packs of session %s are gone.', session),
+  if x.state <> 'committed' or not packs <@ int8multirange(int8range(0, x.packs)) then
+    perform app.refuse('wrong_pack', format('Session %s has no such packs, or was not committed.', session));
+  end if;
+  if packs && x.deleted then
+    perform app.refuse('pack_gone', format('Some of these packs of session %s are gone.', session),
                        'List the sessions and refer to what is there.');
   end if;
   again := packs * x.retired;
@@ -306,6 +311,7 @@ begin
             app.int_arg(one, 'to_session', 1, 4294967295), app.int_arg(one, 'to_number', 0, 4294967294);
   end loop;
   v := app.vault_arg(args);
+  perform app.need_counters(v, version, epoch);
   -- Sessions are locked in their order, as everywhere.
   for run in
     select side.s, range_agg(int8range(side.number, side.number + 1)) as packs, bool_or(side.target) as target,
@@ -317,10 +323,10 @@ begin
   loop
     x := app.need_packs(v, run.s, run.packs);
     if run.source and x.kind <> 'push' or run.target and x.kind = 'push' then
-      perform app.refuse('bad_request', 'Packs are moved from pushes to compactions and heals only.');
+      perform app.refuse('wrong_pack', 'Packs are moved from pushes to compactions and heals only.');
     end if;
     if run.packs && x.deleted or run.target and run.packs && x.retired then
-      perform app.refuse('not_found', format('Some of these packs of session %s are gone or going.', run.s),
+      perform app.refuse('pack_gone', format('Some of these packs of session %s are gone or going.', run.s),
                          'Begin the collection again.');
     end if;
   end loop;
@@ -334,7 +340,7 @@ begin
       on conflict on constraint moved_pkey do update
         set to_s = excluded.to_s, to_number = excluded.to_number, moved_at = now(), epoch = excluded.epoch;
   exception when cardinality_violation then
-    perform app.refuse('bad_request', 'A pack is moved to one place only.');
+    perform app.refuse('wrong_pack', 'A pack is moved to one place only.');
   end;
   if list <> '[]' then
     update app.vault y set gc_epoch = y.gc_epoch + 1 where y.id = v.id;
@@ -353,8 +359,8 @@ language sql stable set search_path = '' as $$
            or g.epoch > (select min(o.acked_epoch) from app.session o where o.vault = v.id and o.state = 'open'))), '{}')
 $$;
 
--- Deletes what may be deleted of the packs named, and says which those were. Old objects of packs that were moved go
--- by the same time; the packs stay, elsewhere.
+-- Deletes what may be deleted of the packs named, and says which objects those were. Old objects of packs that were moved
+-- go by the same time; the packs stay, elsewhere.
 create function api.op_gc_purge(args jsonb) returns jsonb
 language plpgsql volatile set search_path = '' as $$
 declare
@@ -386,7 +392,7 @@ begin
       update app.session y set deleted = y.deleted + gone where y.vault = v.id and y.s = one.s;
       update app.moved m set given_up = true where m.vault = v.id and m.s = one.s and (left_ + gone) @> m.number;
       perform app.give_up(v.id, one.s, left_ + gone - before, false);
-      log := log || app.runs(left_ + gone, one.s);
+      log := log || app.runs(left_ + gone - before, one.s);
     end if;
   end loop;
   return jsonb_build_object('vault', encode(v.id, 'hex'), 'packs', log);

@@ -80,7 +80,7 @@ select set_eq($$ select name from test.functions where definer $$, array[
   'app.enter', 'app.finish', 'api.note_refusal', 'app.expire_sessions', 'app.close_session', 'app.check_region',
   'app.enroll', 'app.approve', 'app.end_device',
   'api.device_key', 'api.root_key', 'api.device_public', 'api.deployment', 'api.storage_profile',
-  'app.give_up', 'app.watch_retired', 'app.revive'], 'what runs past the policies is the named list');
+  'app.give_up', 'app.watch_retired', 'app.revive', 'api.sweep_due', 'api.sweep_done'], 'what runs past the policies is the named list');
 select is_empty($$
   select name from test.functions where not parsed and not coalesce(config @> array['search_path=""'], false)
 $$, 'every function has an empty search path, or was parsed when it was made');
@@ -92,14 +92,14 @@ $$, 'no function is executable by anybody else');
 select set_eq($$
   select f.name from test.functions f where has_function_privilege('backupengine_front', f.oid, 'execute')
 $$, array['api.call', 'api.place', 'api.note_refusal', 'api.device_key', 'api.root_key', 'api.device_public',
-          'api.deployment', 'api.storage_profile'], 'the front may call these');
+          'api.deployment', 'api.storage_profile', 'api.sweep_due', 'api.sweep_done'], 'the front may call these');
 select is_empty($$
   select f.name from test.functions f
   where f.name ~ '^api\.' and f.name !~ '^api\.op_' and has_function_privilege('authenticated', f.oid, 'execute')
 $$, 'and authenticated none of them');
 select is_empty($$
   select f.name from test.functions f
-  where f.name = any (array['app.configure', 'app.append_audit', 'app.kept_answer', 'app.drop_session'])
+  where f.name = any (array['app.configure', 'app.append_audit', 'app.kept_answer', 'app.drop_session', 'app.doom_announced'])
     and has_function_privilege('authenticated', f.oid, 'execute')
 $$, 'what definer functions are made of is nobody''s to call');
 select is_empty($$
@@ -141,7 +141,8 @@ select is_empty($$
     ('replayed', '401'), ('unknown_device', '401'), ('device_pending', '403'), ('device_revoked', '403'),
     ('role_denied', '403'), ('not_found', '404'), ('already_exists', '409'), ('number_taken', '409'),
     ('numbers_used_up', '409'), ('unknown_session', '404'), ('not_open', '409'), ('wrong_session', '409'),
-    ('root_not_stored', '409'), ('objects_differ', '409'), ('label_too_long', '400'), ('counters_moved', '409'),
+    ('root_not_stored', '409'), ('objects_differ', '409'), ('label_too_long', '400'), ('counters_moved', '409'), ('held', '409'),
+    ('wrong_pack', '409'), ('pack_gone', '409'), ('in_use', '409'),
     ('quota_exceeded', '403'), ('region_mismatch', '409'), ('bad_request', '400'), ('too_large', '413'),
     ('no_such_operation', '404'), ('too_many_requests', '429'), ('unavailable', '503'), ('internal', '500')
   ) as known(code, status) where app.status_of(code) <> status

@@ -45,7 +45,7 @@ select is(test.code('maintainer', 'gc-retire', test.retire(1, 0, test.run(1, 0, 
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(1, 0, 1))), 'counters_moved', 'the epoch moved');
 select is(test.bits(1), '{} {}', 'a refused retire leaves nothing');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(9, 0, 1))), 'unknown_session', 'no such session');
-select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(1, 1, 2))), 'bad_request', 'no such pack');
+select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(1, 1, 2))), 'wrong_pack', 'no such pack');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(1, 4294967294, 2))), 'bad_request', 'beyond all numbers');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(1, 0, 0))), 'bad_request', 'a run of nothing');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(1, 0, 1)) || jsonb_build_object('packs',
@@ -60,9 +60,9 @@ select is(test.counters(), '2 1', 'and no new epoch');
 -- Open sessions: nobody retires from them, and the epoch counts at commit.
 select is(test.call('writer', 'session-open', jsonb_build_object('vault', test.vault(1), 'kind', 'push', 'idem', 'o')) -> 'gc_epoch',
   '1', 'a session opens with the epoch of the day');
-select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(3, 0, 1))), 'bad_request', 'an open session is nobody''s to retire');
+select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(3, 0, 1))), 'wrong_pack', 'an open session is nobody''s to retire');
 update app.session set packs = 2 where s = 3;
-select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(3, 0, 1))), 'bad_request', 'whatever its row says');
+select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(3, 0, 1))), 'wrong_pack', 'whatever its row says');
 update app.session set packs = 0 where s = 3;
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(2, 1, 1))), 'ok', 'something is retired while it writes');
 do $$ begin perform test.call('writer', 'session-urls', jsonb_build_object('vault', test.vault(1), 'session', 3, 'blobs',
@@ -77,7 +77,7 @@ select is(test.bits(1), '{} {}', 'it is marked no more');
 select is(test.code('writer', 'gc-unretire', test.packs(test.run(1, 0, 2))), 'ok', 'again is no error');
 select is(test.counters(), '2 3', 'and no new epoch');
 select is(test.code('writer', 'gc-unretire', test.packs(test.run(9, 0, 1))), 'unknown_session', 'no such session');
-select is(test.code('writer', 'gc-unretire', test.packs(test.run(1, 1, 2))), 'not_found', 'no such pack');
+select is(test.code('writer', 'gc-unretire', test.packs(test.run(1, 1, 2))), 'wrong_pack', 'no such pack');
 select is(test.code('bob', 'gc-unretire', test.packs(test.run(1, 0, 1))), 'not_found', 'nor of another account');
 select is((select string_agg(concat_ws(':', epoch, retired, revived), ' ' order by epoch) from app.gc_log),
   '1:[{"from": 0, "count": 1, "session": 1}]:[] 2:[{"from": 1, "count": 1, "session": 2}]:[] 3:[]:[{"from": 0, "count": 1, "session": 1}]',
@@ -102,7 +102,7 @@ select cmp_ok((select min(due_at) from app.doomed), '>=', clock_timestamp() + in
 select is(test.used(), '1700 1700', 'its share of the bytes is free');
 select is(test.purged(test.run(2, 1, 1)), '', 'again does nothing');
 select is(test.used(), '1700 1700', 'and frees nothing');
-select is(test.code('writer', 'gc-unretire', test.packs(test.run(2, 1, 1))), 'not_found', 'what is gone does not come back');
+select is(test.code('writer', 'gc-unretire', test.packs(test.run(2, 1, 1))), 'pack_gone', 'what is gone does not come back');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 3, test.run(2, 1, 1))), 'ok', 'nor is it retired again');
 select is(test.counters(), '2 3', 'in an epoch of its own');
 
@@ -142,7 +142,7 @@ select is(test.begin_(), '1:pinned 2:trashed', 'a mount that sleeps keeps it');
 update app.lease set expires_at = now() - interval '73 hours';
 select is(test.begin_(), '2:trashed', 'when the lease is over it goes');
 select is((select string_agg(s || ':' || state, ' ' order by s) from app.snapshot), '1:purged 2:trashed', 'for ever');
-select is(test.doomed(), '1/{[1,2)} 1/root/{} 2/{[1,2)}', 'its root is the sweep''s');
+select is(test.doomed(), '1/{[1,2)} 1/root/{} 2/{[1,2)} 3/root/{[0,2)}', 'its root is the sweep''s, as all that was announced by a session that came to nothing');
 select is(test.used(), '1100 1100', 'and its bytes are free');
 select is(test.code('owner', 'snapshot-untrash', jsonb_build_object('vault', test.vault(1), 'sessions', '[1]'::jsonb, 'idem', 'u')),
   'not_found', 'nobody brings it back');
@@ -150,6 +150,20 @@ update app.snapshot set hold = false where s = 2;
 select is(test.begin_(), '', 'what is let go goes');
 
 -- Compaction.
+create function test.retire_now(variadic runs jsonb[]) returns text language sql as $$
+  select test.code('maintainer', 'gc-retire', test.retire((v -> 'version')::bigint, (v -> 'gc_epoch')::bigint, variadic runs))
+  from test.call('maintainer', 'version', jsonb_build_object('vault', test.vault(1))) as v $$;
+create function test.epoch() returns bigint language sql as $$
+  select gc_epoch from app.vault where encode(id, 'hex') = test.vault(1) $$;
+create function test.sessions(who text) returns setof jsonb language sql as $$
+  select s from jsonb_array_elements(test.call(who, 'session-list', jsonb_build_object('vault', test.vault(1), 'after', 0, 'limit', 1000))
+    -> 'sessions') as s $$;
+create function test.moved(who text, num bigint) returns text language sql as $$
+  select coalesce(string_agg(format('%s>%s/%s@%s%s', m -> 'number', m -> 'to_session', m -> 'to_number', m -> 'gc_epoch',
+                                    case when (m -> 'gone')::boolean then '/gone' end), ' ' order by ord), '')
+  from test.sessions(who) as s, jsonb_array_elements(s -> 'moved') with ordinality as x(m, ord) where (s -> 'session')::bigint = num $$;
+create function test.acked(who text) returns text language sql as $$
+  select string_agg(s ->> 'acked', ' ') from test.sessions(who) as s where s ->> 'state' = 'open' $$;
 do $$ begin perform test.push('owner', test.vault(1)), test.push('owner', test.vault(1)); end $$;
 create function test.compact(kind text default 'compact') returns bigint language plpgsql as $$
 declare
@@ -169,47 +183,72 @@ create function test.move(epoch bigint, variadic m bigint[]) returns jsonb langu
 select is(test.compact(), 6::bigint, 'a compaction');
 select is(test.compact('heal'), 7::bigint, 'and a heal');
 select is(test.code('maintainer', 'gc-move', test.move(5, 4, 0, 6, 0)), 'counters_moved', 'the epoch moved');
-select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 5, 0)), 'bad_request', 'not into a push');
-select is(test.code('maintainer', 'gc-move', test.move(6, 6, 0, 7, 0)), 'bad_request', 'not out of a compaction');
-select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 2)), 'bad_request', 'not to a pack that is not there');
+select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 5, 0)), 'wrong_pack', 'not into a push');
+select is(test.code('maintainer', 'gc-move', test.move(6, 6, 0, 7, 0)), 'wrong_pack', 'not out of a compaction');
+select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 2)), 'wrong_pack', 'not to a pack that is not there');
 select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 9, 0)), 'unknown_session', 'nor to a session');
-select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 0, 4, 0, 6, 1)), 'bad_request', 'not to two places');
-select is(test.code('maintainer', 'gc-move', test.move(6, 1, 1, 6, 0)), 'not_found', 'not what is gone');
-select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 0, 4, 1, 6, 0)), 'ok', 'two packs into one');
+select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 0, 4, 0, 6, 1)), 'wrong_pack', 'not to two places');
+select is(test.code('maintainer', 'gc-move', test.move(6, 1, 1, 6, 0)), 'pack_gone', 'not what is gone');
+select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 0) || jsonb_build_object('version',
+  (select snap_version - 1 from app.vault where encode(id, 'hex') = test.vault(1)))), 'counters_moved', 'the list moved');
+select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 0) || '{"moves": []}'), 'ok', 'nothing is moved');
+select is(test.epoch(), 6::bigint, 'in no epoch of its own');
+select is((test.call('maintainer', 'gc-move', test.move(6, 4, 0, 6, 0, 4, 1, 6, 0)) -> 'gc_epoch')::bigint, 7::bigint,
+  'two packs into one, and an epoch begins');
 select is(test.state('reader', 4, 0), 'moved 6 0', 'a reader is sent on');
 select is(test.state('reader', 6, 0), 'here', 'to what is there');
-select is(test.code('maintainer', 'gc-retire', test.retire((test.call('maintainer', 'version',
-  jsonb_build_object('vault', test.vault(1))) -> 'version')::bigint, 6, test.run(6, 0, 1))), 'bad_request', 'that is needed now');
+select is(test.retire_now(test.run(6, 0, 1)), 'in_use', 'that is needed now');
 select is(test.used(), '5200 5200', 'all of it counts');
 select is(test.purged(test.run(4, 0, 1)), '', 'the old object stays for a while');
+select is(test.moved('writer', 4), '0>6/0@7 1>6/0@7', 'whoever pushes sees where packs went, and in which epoch');
+
+-- A push that is under way may have taken a frame for stored that was not copied.
+select is((test.call('writer', 'session-open', jsonb_build_object('vault', test.vault(1), 'kind', 'push', 'idem', 'w')) - 'now')::text,
+  jsonb_build_object('session', 8, 'version', (select snap_version from app.vault where encode(id, 'hex') = test.vault(1)), 'gc_epoch', 7)::text,
+  'a session opens with both counters of the day');
+update app.session set acked_epoch = 6 where s = 8;
+select is(test.acked('reader'), '6', 'and everybody sees what its writer knows of');
 do $$ begin perform test.later('72 hours'); end $$;
+select is(test.purged(test.run(4, 0, 1)), '', 'a session that was open before keeps the old object');
+select is(test.code('writer', 'session-heartbeat', jsonb_build_object('vault', test.vault(1), 'session', 8, 'gc_epoch', 7)), 'ok',
+  'until it takes the epoch in');
+select is(test.acked('reader'), '7', 'which everybody sees');
 select is(test.purged(test.run(4, 0, 1)), '4/0/1', 'then it goes');
 select is(test.state('reader', 4, 0), 'moved 6 0', 'the pack does not');
 select is(test.bits(4), '{} {}', 'nor is it marked');
 select is(test.used(), '4700 4700', 'its bytes are free');
 select is(test.purged(test.run(4, 0, 1)), '', 'once');
-select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 7, 0)), 'ok', 'moved again');
+select is(test.moved('writer', 4), '0>6/0@7/gone 1>6/0@7', 'and everybody sees it');
+
+-- A move is taken back, while that is possible.
+select is((test.call('writer', 'gc-unretire', test.packs(test.run(4, 0, 2))) -> 'gc_epoch')::bigint, 8::bigint, 'a writer takes moves back');
+select is(test.moved('writer', 4), '0>6/0@7/gone', 'the one whose object is gone stays as it is');
+select is(test.state('reader', 4, 1), 'here', 'the other pack is where it was');
+select is((select revived from app.gc_log where epoch = 8), '[{"from": 1, "count": 1, "session": 4}]', 'the log says so');
+select is((test.call('writer', 'gc-unretire', test.packs(test.run(4, 0, 2))) -> 'gc_epoch')::bigint, 8::bigint, 'again is no epoch');
+select is(test.code('bob', 'gc-unretire', test.packs(test.run(4, 0, 2))), 'not_found', 'not by another account');
+do $$ begin perform test.call('writer', 'session-abort', jsonb_build_object('vault', test.vault(1), 'session', 8)); end $$;
+
+select is(test.code('maintainer', 'gc-move', test.move(8, 4, 0, 7, 0, 4, 1, 6, 0)), 'ok', 'moved again');
 select is(test.state('reader', 4, 0), 'moved 7 0', 'no chain');
+select is(test.moved('writer', 4), '0>7/0@9/gone 1>6/0@9', 'in a new epoch');
 do $$ begin perform test.later('73 hours'); end $$;
-select is(test.code('maintainer', 'gc-retire', test.retire((test.call('maintainer', 'version',
-  jsonb_build_object('vault', test.vault(1))) -> 'version')::bigint, 6, test.run(4, 0, 2))), 'ok', 'nobody needs them any more');
+select is(test.retire_now(test.run(4, 0, 2)), 'ok', 'nobody needs them any more');
 do $$ begin perform test.later('73 hours'); end $$;
-select is(test.purged(test.run(4, 0, 2)), '4/0/2', 'both go');
+select is(test.purged(test.run(4, 0, 2)), '4/1/1', 'both go: the object of the other one is gone already');
+select is(test.bits(4), '{[0,2)} {[0,2)}', 'both are marked');
+select is(test.moved('writer', 4), '', 'and lie nowhere');
 select is(test.used(), '4200 4200', 'the bytes of a moved pack are freed once');
 select is(test.state('reader', 4, 0), 'gone', 'and are gone');
 select is((select count(*) from app.doomed where s = 4 and packs @> 0::bigint), 1::bigint, 'its object was given up once');
-select is(test.code('maintainer', 'gc-retire', test.retire((test.call('maintainer', 'version',
-  jsonb_build_object('vault', test.vault(1))) -> 'version')::bigint, 7, test.run(6, 0, 2), test.run(7, 0, 2))), 'ok', 'the copies may go as well');
-select is(test.code('maintainer', 'gc-move', test.move(8, 5, 0, 6, 0)), 'not_found', 'nothing moves into what is going');
+select is(test.retire_now(test.run(6, 0, 2), test.run(7, 0, 2)), 'ok', 'the copies may go as well');
+select is(test.code('maintainer', 'gc-move', test.move(11, 5, 0, 6, 0)), 'pack_gone', 'nothing moves into what is going');
 do $$ begin perform test.later('73 hours'); end $$;
 select is(test.purged(test.run(6, 0, 2), test.run(7, 0, 2)), '6/0/2 7/0/2', 'in their time');
 select is(test.used(), '2200 2200', 'and free all their bytes');
 
 -- The alarm.
 create function test.alarms() returns bigint language sql as $$ select count(*) from app.audit where result = 'alarm' $$;
-create function test.retire_now(variadic runs jsonb[]) returns text language sql as $$
-  select test.code('maintainer', 'gc-retire', test.retire((v -> 'version')::bigint, (v -> 'gc_epoch')::bigint, variadic runs))
-  from test.call('maintainer', 'version', jsonb_build_object('vault', test.vault(1))) as v $$;
 update app.deployment set alarm_share = 0.25;
 select is(test.retire_now(test.run(5, 0, 1)), 'ok', 'a quarter');
 select is(test.alarms(), 0::bigint, 'is nothing to write down');

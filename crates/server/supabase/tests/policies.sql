@@ -195,7 +195,7 @@ select is(test.as(who, test.definer('revive', '''{}''')), code, 'bring packs bac
     ('revoked', 'PT403'), ('bob', 'PT404')) as x(who, code);
 select is(test.as('bob', format('select app.revive(decode(%L, ''hex''), 2, ''{}'')', test.vault(1))), 'PT404',
   'bring packs of another account back');
-select is(test.as('writer', format('select app.revive(decode(%L, ''hex''), 3, ''{}'')', test.vault(1))), 'PT404',
+select is(test.as('writer', format('select app.revive(decode(%L, ''hex''), 3, ''{}'')', test.vault(1))), 'PT409',
   'bring packs of an open session back');
 update app.session set deleted = '{[1,2)}' where encode(vault, 'hex') = test.vault(1) and s = 1;
 update app.snapshot set state = 'purged' where encode(vault, 'hex') = test.vault(1) and s = 1;
@@ -239,7 +239,7 @@ select set_eq($$
   'session update acked_epoch bytes committed_by deleted last_seen packs reserved retired state',
   'snapshot insert created_nanos created_secs device head_len id label meta_packs root_size s tenant vault',
   'snapshot update hold label purge_after state',
-  'moved update given_up moved_at to_number to_s',
+  'moved update epoch given_up moved_at to_number to_s',
   'lease update expires_at snapshots',
   'gc_log insert epoch retired revived tenant vault',
   'schedule update next_due rule_sealed'], 'what clients may write, column by column');

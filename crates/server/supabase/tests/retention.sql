@@ -52,7 +52,7 @@ select is((select hold from app.snapshot where s = 2), true, 'it is held');
 select is(test.version(), 5::bigint, 'the list says so');
 select is(test.code('owner', 'snapshot-hold', test.hold(2, true)), 'ok', 'again is no error');
 select is(test.version(), 5::bigint, 'and moves nothing');
-select is(test.code('owner', 'snapshot-trash', test.these(1, 2)), 'bad_request', 'what is held does not go into the trash');
+select is(test.code('owner', 'snapshot-trash', test.these(1, 2)), 'held', 'what is held does not go into the trash');
 select is(test.listed(false), '1:live 2:live', 'nor does what was named with it');
 select is(test.code('owner', 'snapshot-hold', test.hold(2, true) || '{"hold": 1}'), 'bad_request', 'hold is yes or no');
 select is(test.code('owner', 'snapshot-hold', test.hold(9, true)), 'not_found', 'what is not there is not held');

@@ -15,8 +15,8 @@ create function test.silence(s bigint, hours integer) returns void language sql 
   update app.session x set last_seen = now() - make_interval(hours => hours) where x.s = silence.s $$;
 
 -- Numbers.
-select is(test.call('writer', 'session-open', test.opening()) - 'now', '{"session": 1, "gc_epoch": 0}', 'the first session is 1');
-select is(test.call('owner', 'session-open', test.opening()) - 'now', '{"session": 2, "gc_epoch": 0}', 'the next one 2');
+select is(test.call('writer', 'session-open', test.opening()) - 'now', '{"session": 1, "version": 0, "gc_epoch": 0}', 'the first session is 1');
+select is(test.call('owner', 'session-open', test.opening()) - 'now', '{"session": 2, "version": 0, "gc_epoch": 0}', 'the next one 2');
 select is(test.code('owner', 'session-abort', test.of(2)), 'ok', 'one that was given up');
 select is(test.call('owner', 'session-open', test.opening()) ->> 'session', '3', 'its number is not given again');
 select is(test.try(who, 'session-open', test.opening(kind)), code, format('%s opens %s: %s', who, kind, code)) from (values
@@ -191,7 +191,7 @@ update app.session set retired = '{[0,2),[5,6)}', deleted = '{[0,1)}' where s = 
 select is(test.call('writer', 'session-list', jsonb_build_object('vault', test.vault(1), 'after', 0, 'limit', 1)) , jsonb_build_object('gc_epoch', 3, 'more', true, 'sessions', jsonb_build_array(
   jsonb_build_object('session', 1, 'device', test.device('writer'), 'kind', 'push', 'state', 'committed', 'opened', floor(extract(epoch from now())), 'packs', 13,
     'bytes', 501, 'retired', '[{"session": 1, "from": 0, "count": 2}, {"session": 1, "from": 5, "count": 1}]'::jsonb,
-    'deleted', '[{"session": 1, "from": 0, "count": 1}]'::jsonb))), 'what is known of one');
+    'deleted', '[{"session": 1, "from": 0, "count": 1}]'::jsonb, 'acked', 0, 'moved', '[]'::jsonb))), 'what is known of one');
 select is(test.call('writer', 'session-list', jsonb_build_object('vault', test.vault(1), 'after', 4, 'limit', 1)) #>> '{more}', 'false', 'the last page');
 select is(test.call('writer', 'session-list', jsonb_build_object('vault', test.vault(1), 'after', 5, 'limit', 1)) -> 'sessions', '[]', 'and after it');
 select is(test.try('writer', 'session-list', jsonb_build_object('vault', test.vault(1)) || args), 'bad_request', args::text)

@@ -13,7 +13,7 @@ use backupengine_store::{
 };
 
 /// Records of one page.
-const PAGE: u32 = 1000;
+pub(super) const PAGE: u32 = 1000;
 
 impl Core {
     pub(crate) async fn version(&self) -> Result<u64, StoreError> {
@@ -182,7 +182,7 @@ fn list(version: u64, listed: Vec<SnapshotListed>) -> Result<SnapshotList, Store
 
 /// After a rebuild from the bucket nobody knows the device, the time and the label: they are told as nothing, and
 /// the reader takes them from the root.
-fn record(listed: SnapshotListed) -> Result<SnapshotRecord, StoreError> {
+pub(super) fn record(listed: SnapshotListed) -> Result<SnapshotRecord, StoreError> {
     let created = match listed.created {
         Some(time) => Timestamp { secs: time.secs, nanos: time.nanos },
         None => Timestamp { secs: listed.committed, nanos: 0 },
@@ -237,7 +237,7 @@ fn of_run(run: &PackRun) -> PackSet {
 }
 
 /// A word of one's own for a call that may be repeated.
-fn word() -> Result<String, StoreError> {
+pub(super) fn word() -> Result<String, StoreError> {
     let mut word = [0; 16];
     getrandom::fill(&mut word).map_err(|error| {
         StoreError::new(ErrorKind::Io, format!("the system gives no randomness: {error}"))

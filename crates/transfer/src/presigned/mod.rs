@@ -1,13 +1,14 @@
 //! The store port over presigned URLs: blobs straight to and from object storage, the ledger by the control plane.
 //!
 //! **What it is.** [`PresignedStore`], opened by one call that brings all a first listing needs; the ports stand in
-//! `ports.rs`, grants in `book.rs`, single requests to storage in `get.rs` and `put.rs`.
+//! `ports.rs` and `keep.rs`, grants in `book.rs`, single requests to storage in `get.rs` and `put.rs`.
 //! **What it may not do.** Print a grant; look into a blob.
 //! **What always holds.** Its futures work under any executor: the work runs on this crate's runtime.
 //! **Where it is tested.** The conformance suite in `tests/stores`; `tests/server`.
 mod answers;
 mod book;
 mod get;
+mod keep;
 mod ledger;
 mod ports;
 mod put;
@@ -193,6 +194,11 @@ fn store_error(error: TransferError) -> StoreError {
         Some(Code::WrongSession) => Some(RuleBroken::WrongSession),
         Some(Code::LabelTooLong) => Some(RuleBroken::LabelTooLong),
         Some(Code::RootNotStored) => Some(RuleBroken::RootNotStored),
+        Some(Code::Held) => Some(RuleBroken::Held),
+        Some(Code::CountersMoved) => Some(RuleBroken::CountersMoved),
+        Some(Code::WrongPack) => Some(RuleBroken::WrongPack),
+        Some(Code::PackGone) => Some(RuleBroken::PackGone),
+        Some(Code::InUse) => Some(RuleBroken::InUse),
         _ => None,
     };
     if let Some(rule) = rule {

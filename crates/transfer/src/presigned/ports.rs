@@ -13,7 +13,7 @@ use std::sync::Arc;
 const GRID: u64 = 64 << 10;
 
 impl PresignedStore {
-    fn run<T, F>(
+    pub(super) fn run<T, F>(
         &self,
         work: impl FnOnce(Arc<Core>) -> F + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>>
