@@ -1,12 +1,14 @@
 //! An account's store over the real control plane: the suite's two handles, and what only this store does.
 
 use backupengine_api::{Code, op};
-use backupengine_model::ledger::{Commit, Counters, PackRun};
+use backupengine_model::ledger::{Commit, Counters, Haste, Kept, Move, PackRun, SessionKind};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, EnvelopeId, ErrorKind, Got, LedgerReader,
-    LedgerWriter, Opened, Range, SessionList, SnapshotList, Spool, StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Collection, Collector, EnvelopeId, ErrorKind, Got,
+    Keeper, LedgerReader, LedgerWriter, Maintainable, Opened, Range, SessionList, SnapshotList, Spool,
+    StoreError, Writable,
 };
+use backupengine_testkit::conformance::upkeep::Upkept;
 use backupengine_testkit::conformance::{Handles, VAULT};
 use backupengine_testkit::wait;
 use backupengine_tests::account::{Device, Server, base64, idem};
@@ -99,6 +101,71 @@ impl LedgerWriter for Routed {
     }
 }
 
+impl Keeper for Routed {
+    fn trash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.me.trash(sessions)
+    }
+    fn untrash<'a>(&'a self, sessions: &'a [SessionNo]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.me.untrash(sessions)
+    }
+    fn hold<'a>(&'a self, sessions: &'a [SessionNo], hold: bool) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.me.hold(sessions, hold)
+    }
+    fn relabel<'a>(&'a self, session: SessionNo, label: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.me.relabel(session, label)
+    }
+    fn kept(&self) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        self.me.kept()
+    }
+}
+
+impl Collector for Routed {
+    fn begin_collection(&self, haste: Haste) -> BoxFuture<'_, Result<Collection, StoreError>> {
+        self.me.begin_collection(haste)
+    }
+    fn retire<'a>(
+        &'a self,
+        at: Counters,
+        packs: &'a [PackRun],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.me.retire(at, packs)
+    }
+    fn relocate<'a>(
+        &'a self,
+        at: Counters,
+        moves: &'a [Move],
+    ) -> BoxFuture<'a, Result<Counters, StoreError>> {
+        self.me.relocate(at, moves)
+    }
+    fn purge<'a>(
+        &'a self,
+        packs: &'a [PackRun],
+        haste: Haste,
+    ) -> BoxFuture<'a, Result<Vec<PackRun>, StoreError>> {
+        self.me.purge(packs, haste)
+    }
+    fn open_relocation(
+        &self,
+        device: DeviceId,
+        kind: SessionKind,
+    ) -> BoxFuture<'_, Result<SessionNo, StoreError>> {
+        Box::pin(async move {
+            let session = self.of(device).open_relocation(device, kind).await?;
+            self.owners.lock().unwrap().insert(session, device);
+            Ok(session)
+        })
+    }
+    fn end_relocation(
+        &self,
+        device: DeviceId,
+        session: SessionNo,
+        packs: u32,
+        bytes: u64,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.of(device).end_relocation(device, session, packs, bytes)
+    }
+}
+
 /// A control plane with an account of two owner devices and an empty vault.
 struct Room {
     // Dropped before the folder its spools lie in.
@@ -149,6 +216,43 @@ pub(crate) fn handles() -> Handles {
     let (one, two): (Arc<dyn Writable>, Arc<dyn Writable>) = (Arc::new(handle()), Arc::new(handle()));
     let [me, other] = [0, 1].map(|which: usize| room.accounts[which].device());
     Handles { one, two, me, other, keep: Box::new(room) }
+}
+
+/// Everything the ledger says a time of, as if it had been said so many seconds earlier.
+const LATER: [&str; 4] = [
+    "update app.gc_log set at = at - make_interval(secs => $1)",
+    "update app.moved set moved_at = moved_at - make_interval(secs => $1)",
+    "update app.snapshot set purge_after = purge_after - make_interval(secs => $1)",
+    "update app.lease set expires_at = expires_at - make_interval(secs => $1)",
+];
+/// When something was last heard of a session.
+const SILENCE: &str = "update app.session set last_seen = last_seen - make_interval(secs => $1)";
+
+/// For the suite of upkeep: the server's clock is the database's, so it is the times in it that move.
+pub(crate) fn upkept() -> Upkept {
+    let room = Room::new();
+    let owners = Owners::default();
+    let handle = || -> Arc<dyn Maintainable> {
+        Arc::new(Routed {
+            me: room.store(0, Duration::ZERO),
+            other: room.store(1, Duration::ZERO),
+            owners: Arc::clone(&owners),
+        })
+    };
+    let (one, two) = (handle(), handle());
+    let [me, other] = [0, 1].map(|which: usize| room.accounts[which].device());
+    let moving = |statements: Vec<&'static str>| {
+        let admin = room.server.admin();
+        move |secs: i64| {
+            for statement in &statements {
+                admin.execute(statement, &[&(secs as f64)]).unwrap();
+            }
+        }
+    };
+    let later = Box::new(moving(LATER.to_vec()));
+    let silence = Box::new(moving([&LATER[..], &[SILENCE]].concat()));
+    let (now, keep) = (Box::new(Timestamp::default), Box::new(room));
+    Upkept { one, two, me, other, now, later, silence, at_once: false, keep }
 }
 
 fn put(store: &dyn Writable, key: BlobKey, bytes: &[u8]) -> Result<(), StoreError> {

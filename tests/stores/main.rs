@@ -1,6 +1,6 @@
 //! Guards: every store keeps the same promise.
 //!
-//! One conformance suite over memory, folder, account and each wrapper; what only a folder can suffer is in `folder`,
+//! One conformance suite over memory, folder, account and each wrapper, another over the three ledgers behind them; what only a folder can suffer is in `folder`,
 //! what only processes can do to each other in `processes`, what only an account's store does in `account`.
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
@@ -11,11 +11,13 @@ mod processes;
 mod room;
 
 use backupengine_model::Timestamp;
-use backupengine_store::{FolderStore, MemoryStore, Writable};
+use backupengine_store::{Clock, FolderStore, Maintainable, MemoryStore, Writable};
+use backupengine_testkit::conformance::upkeep::Upkept;
 use backupengine_testkit::conformance::{ANY, Handles, VAULT};
-use backupengine_testkit::now;
+use backupengine_testkit::{FakeClock, now};
 use std::any::Any;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// For stores that believe whoever they are told is calling.
 fn anybody(one: Arc<dyn Writable>, two: Arc<dyn Writable>, keep: Box<dyn Any>) -> Handles {
@@ -37,16 +39,57 @@ fn in_folder() -> Handles {
     anybody(Arc::new(one), Arc::new(two), Box::new(keep))
 }
 
+/// A vault whose time passes when it is told to. It begins now: a folder looks at the times of its files as well.
+fn timed<S: Maintainable + 'static>(open: impl Fn(Clock) -> S, keep: Box<dyn Any>) -> Upkept {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let clock = Arc::new(FakeClock::at(since.as_secs() as i64));
+    let hands = || {
+        let clock = Arc::clone(&clock);
+        move |secs| clock.advance(secs)
+    };
+    let shown = Arc::clone(&clock);
+    let handle = || {
+        let shown = Arc::clone(&clock);
+        Arc::new(open(Arc::new(move || shown.now()))) as Arc<dyn Maintainable>
+    };
+    let [me, other] = ANY;
+    Upkept {
+        one: handle(),
+        two: handle(),
+        me,
+        other,
+        now: Box::new(move || shown.now()),
+        later: Box::new(hands()),
+        silence: Box::new(hands()),
+        at_once: true,
+        keep,
+    }
+}
+
+fn upkept_memory() -> Upkept {
+    let store = MemoryStore::new(VAULT);
+    timed(|clock| store.clone().by(clock), Box::new(()))
+}
+
+fn upkept_folder() -> Upkept {
+    let keep = tempfile::tempdir().unwrap();
+    let folder = keep.path().join("vault");
+    drop(FolderStore::create(&folder, VAULT).unwrap());
+    timed(|clock| FolderStore::open_by(&folder, clock).unwrap(), Box::new(keep))
+}
+
 fn wrapped<W: Writable + 'static>(inner: Handles, wrap: impl Fn(Arc<dyn Writable>) -> W) -> Handles {
     Handles { one: Arc::new(wrap(inner.one)), two: Arc::new(wrap(inner.two)), ..inner }
 }
 
 mod memory_store {
     backupengine_testkit::store_suite!(super::memory);
+    backupengine_testkit::upkeep_suite!(super::upkept_memory);
 }
 
 mod folder_store {
     backupengine_testkit::store_suite!(super::in_folder);
+    backupengine_testkit::upkeep_suite!(super::upkept_folder);
 }
 
 mod recording {
@@ -76,6 +119,7 @@ mod late {
 
 mod presigned_store {
     backupengine_testkit::store_suite!(super::account::handles);
+    backupengine_testkit::upkeep_suite!(super::account::upkept);
 }
 
 /// A store without a clock of its own keeps the time it was given.

@@ -5,6 +5,7 @@ use crate::config::{Config, Profile};
 use crate::db::Database;
 use crate::metrics::Metrics;
 use crate::serve::{self, Serving};
+use crate::sweep::{self, Sweeping};
 use crate::{around, functions, tls};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, header};
@@ -53,6 +54,7 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     serving: Serving,
+    sweeping: Option<Sweeping>,
 }
 
 impl App {
@@ -109,6 +111,7 @@ impl App {
         let listening = |source| ServerError::Io { what: "listening".to_owned(), source };
         let tls = self.config.tls.as_ref().map(|(chain, key)| tls::server(chain, key)).transpose()?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listening)?;
+        let sweeping = sweep::start(&self)?;
         let router = self.router();
         let serving = serve::start(listener, tls, move |peer| {
             let router = router.clone();
@@ -118,14 +121,17 @@ impl App {
             })
         });
         let serving = serving.map_err(listening)?;
-        Ok(Running { address: serving.address, serving })
+        Ok(Running { address: serving.address, serving, sweeping })
     }
 }
 
 impl Running {
     /// Stops taking calls, ends those under way within a few seconds.
     pub async fn stop(self) {
-        self.serving.stop().await;
+        let Self { serving, sweeping, .. } = self;
+        // What it is at is done again.
+        drop(sweeping);
+        serving.stop().await;
     }
 }
 

@@ -21,6 +21,9 @@ pub const PASSWORD_COST: (u32, u32) = (19 * 1024, 2);
 /// See [`Auth::reuse_window`]: GoTrue's.
 pub const REUSE_WINDOW: Duration = Duration::from_secs(10);
 
+/// See [`Sweep::every`].
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// A secret setting.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
@@ -62,6 +65,8 @@ pub struct Config {
     pub database_ca: Option<PathBuf>,
     /// Object storage of the region.
     pub storage: Storage,
+    /// Deletes what was given up; nobody does where it is not said.
+    pub sweep: Option<Sweep>,
     /// Identity.
     pub auth: Auth,
     /// Addresses of proxies whose `X-Forwarded-For` counts.
@@ -101,6 +106,17 @@ pub struct Storage {
     pub grant_life: Duration,
     /// What the store honours, as `check-storage` found.
     pub profile: Profile,
+}
+
+/// Who deletes from the bucket.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// Key pair with DeleteObject and nothing else.
+    pub access_key: String,
+    /// Its secret.
+    pub secret_key: Secret,
+    /// How long it rests between two passes.
+    pub every: Duration,
 }
 
 /// What a store honours when it is signed into a PUT.

@@ -255,6 +255,18 @@ impl Grants {
         }
     }
 
+    /// Deletes a blob; one that is not there is well, too.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`].
+    pub(crate) async fn delete(&self, http: &Client, key: &str) -> Result<(), ServerError> {
+        let url = self.bucket.delete_object(Some(&self.credentials), key).sign(OWN_TIMEOUT);
+        match sent(http.delete(url), "DELETE").await?.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(refused("DELETE", status)),
+        }
+    }
+
     /// Stores a few bytes that the server itself knows. Already there is well: it was signed as the same bytes.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ pub mod openapi;
 pub mod probe;
 pub mod rebuild;
 mod serve;
+pub mod sweep;
 mod tls;
 
 pub use error::ServerError;

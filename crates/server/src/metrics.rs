@@ -14,6 +14,8 @@ const BOUNDS: [u64; 11] = [2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000];
 pub struct Metrics {
     calls: Mutex<BTreeMap<Cow<'static, str>, Calls>>,
     grants: AtomicU64,
+    swept: AtomicU64,
+    unswept: AtomicU64,
 }
 
 #[derive(Default)]
@@ -40,6 +42,16 @@ impl Metrics {
         self.grants.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Objects that were deleted from the bucket.
+    pub fn swept(&self, objects: u64) {
+        self.swept.fetch_add(objects, Ordering::Relaxed);
+    }
+
+    /// Objects of a vault could not be deleted.
+    pub fn unswept(&self) {
+        self.unswept.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// For Prometheus.
     pub fn text(&self) -> String {
         let mut text = String::from("# TYPE backupengine_calls_total counter\n");
@@ -64,11 +76,17 @@ impl Metrics {
                 writeln!(text, "backupengine_call_seconds_sum{{op=\"{op}\"}} {}", calls.total.as_secs_f64());
             let _ = writeln!(text, "backupengine_call_seconds_count{{op=\"{op}\"}} {sum}");
         }
-        let grants = self.grants.load(Ordering::Relaxed);
-        let _ = write!(
-            text,
-            "# TYPE backupengine_grants_signed_total counter\nbackupengine_grants_signed_total {grants}\n"
-        );
+        for (name, count) in [
+            ("grants_signed", &self.grants),
+            ("objects_deleted", &self.swept),
+            ("deletions_failed", &self.unswept),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            let _ = write!(
+                text,
+                "# TYPE backupengine_{name}_total counter\nbackupengine_{name}_total {count}\n"
+            );
+        }
         text
     }
 }
@@ -85,6 +103,8 @@ mod tests {
         }
         metrics.call("mount".into(), 403, Duration::ZERO);
         metrics.grants(256);
+        metrics.swept(7);
+        metrics.unswept();
         let text = metrics.text();
         for line in [
             "backupengine_calls_total{op=\"mount\",status=\"200\"} 4",
@@ -94,6 +114,8 @@ mod tests {
             "backupengine_call_seconds_bucket{op=\"mount\",le=\"+Inf\"} 5",
             "backupengine_call_seconds_count{op=\"mount\"} 5",
             "backupengine_grants_signed_total 256",
+            "backupengine_objects_deleted_total 7",
+            "backupengine_deletions_failed_total 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

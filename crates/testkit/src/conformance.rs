@@ -3,6 +3,8 @@
 //! May not look behind the port. Each check gets two handles on one fresh vault, as two processes would have
 //! them; [`store_suite!`](crate::store_suite) makes a test of each check. Checks panic where a promise is broken.
 
+pub mod upkeep;
+
 use crate::wait;
 use backupengine_model::ledger::{Commit, LABEL_MAX, RuleBroken, SessionState, SnapshotRecord};
 use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp, VaultId};

@@ -1,5 +1,7 @@
 //! Reading settings from the environment, and secrets from files it names.
-use super::{Auth, Config, PASSWORD_COST, Profile, Provider, REUSE_WINDOW, Secret, Storage};
+use super::{
+    Auth, Config, PASSWORD_COST, Profile, Provider, REUSE_WINDOW, SWEEP_EVERY, Secret, Storage, Sweep,
+};
 use crate::ServerError;
 use backupengine_api::{Directory, GRANT_SECONDS};
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ pub(super) const SETTINGS: &[&str] = &[
     "BACKUPENGINE_S3_REGION",
     "BACKUPENGINE_S3_BUCKET",
     "BACKUPENGINE_S3_ACCESS_KEY",
+    "BACKUPENGINE_S3_SWEEP_ACCESS_KEY",
     "BACKUPENGINE_GRANT_SECONDS",
     "BACKUPENGINE_ACCESS_SECONDS",
     "BACKUPENGINE_QUOTA_BYTES",
@@ -39,6 +42,7 @@ pub(super) const SECRETS: &[&str] = &[
     "BACKUPENGINE_AUTH_DATABASE_URL",
     "BACKUPENGINE_ADMIN_DATABASE_URL",
     "BACKUPENGINE_S3_SECRET_KEY",
+    "BACKUPENGINE_S3_SWEEP_SECRET_KEY",
     "BACKUPENGINE_JWT_KEY",
     "BACKUPENGINE_TOTP_KEY",
     "BACKUPENGINE_METRICS_TOKEN",
@@ -166,6 +170,7 @@ impl Environment {
             auth_database_url: self.secret("BACKUPENGINE_AUTH_DATABASE_URL")?,
             database_ca: self.path("BACKUPENGINE_DATABASE_CA"),
             storage: self.storage()?,
+            sweep: self.sweep()?,
             auth: Auth {
                 jwt_key: self.secret("BACKUPENGINE_JWT_KEY")?,
                 totp_key,
@@ -198,6 +203,20 @@ impl Environment {
             // Until `check-storage` has found better.
             profile: Profile::NONE,
         })
+    }
+
+    /// Who may delete; the key and its secret, or neither.
+    fn sweep(&self) -> Result<Option<Sweep>, ServerError> {
+        let (key, secret) = ("BACKUPENGINE_S3_SWEEP_ACCESS_KEY", "BACKUPENGINE_S3_SWEEP_SECRET_KEY");
+        match (self.optional(key), self.optional_secret(secret)?) {
+            (None, None) => Ok(None),
+            (Some(access_key), Some(secret_key)) => {
+                let access_key = access_key.to_owned();
+                Ok(Some(Sweep { access_key, secret_key, every: SWEEP_EVERY }))
+            }
+            (Some(_), None) => Err(problem(secret, format!("it is not set, but {key} is"))),
+            (None, Some(_)) => Err(problem(key, format!("it is not set, but {secret} is"))),
+        }
     }
 
     pub(super) fn region(&self) -> Result<String, ServerError> {

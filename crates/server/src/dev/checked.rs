@@ -1,12 +1,13 @@
 //! The store of `--dev` as its clients see it: files behind it, and nothing stored that was refused.
 //!
 //! The files' own service compares checksums only after it has stored, and looks for an object and writes it in two
-//! steps. Here a body is verified first, and one PUT at a time decides. What clients have no right to elsewhere
-//! (DELETE, multipart, policies) is not served. Tested in `tests/server`.
+//! steps. Here a body is verified first, and one PUT at a time decides. What nobody has a right to elsewhere (multipart,
+//! policies) is not served; DELETE is the sweep's key's alone, which may nothing else. Tested in `tests/server`.
+use super::objects::SWEEP_KEY;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use s3s::dto::{
-    DeleteObjectInput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+    DeleteObjectInput, DeleteObjectOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
     ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput, Range, StreamingBlob,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
@@ -71,6 +72,28 @@ impl Checked {
     }
 }
 
+impl Checked {
+    async fn delete(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        if !is_sweep(&request) {
+            return Err(s3_error!(AccessDenied));
+        }
+        let _one_at_a_time = self.writing.lock().await;
+        self.files.delete_object(request).await
+    }
+}
+
+fn is_sweep<T>(request: &S3Request<T>) -> bool {
+    request.credentials.as_ref().is_some_and(|who| who.access_key == SWEEP_KEY)
+}
+
+/// Whoever deletes reads and writes nothing.
+fn need_no_sweep<T>(request: S3Request<T>) -> S3Result<S3Request<T>> {
+    if is_sweep(&request) { Err(s3_error!(AccessDenied)) } else { Ok(request) }
+}
+
 /// A request of our own to the files.
 fn inner<T>(input: T) -> S3Request<T> {
     S3Request {
@@ -92,7 +115,7 @@ impl S3 for Checked {
         'a: 'b,
         Self: 'b,
     {
-        Box::pin(self.put(request))
+        Box::pin(async move { self.put(need_no_sweep(request)?).await })
     }
 
     fn get_object<'a, 'b>(&'a self, request: S3Request<GetObjectInput>) -> Answer<'b, GetObjectOutput>
@@ -100,7 +123,7 @@ impl S3 for Checked {
         'a: 'b,
         Self: 'b,
     {
-        Box::pin(self.get(request))
+        Box::pin(async move { self.get(need_no_sweep(request)?).await })
     }
 
     fn head_object<'a, 'b>(&'a self, request: S3Request<HeadObjectInput>) -> Answer<'b, HeadObjectOutput>
@@ -108,7 +131,7 @@ impl S3 for Checked {
         'a: 'b,
         Self: 'b,
     {
-        self.files.head_object(request)
+        Box::pin(async move { self.files.head_object(need_no_sweep(request)?).await })
     }
 
     fn list_objects_v2<'a, 'b>(
@@ -119,6 +142,14 @@ impl S3 for Checked {
         'a: 'b,
         Self: 'b,
     {
-        self.files.list_objects_v2(request)
+        Box::pin(async move { self.files.list_objects_v2(need_no_sweep(request)?).await })
+    }
+
+    fn delete_object<'a, 'b>(&'a self, request: S3Request<DeleteObjectInput>) -> Answer<'b, DeleteObjectOutput>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(self.delete(request))
     }
 }

@@ -12,7 +12,7 @@ mod secrets;
 
 use crate::ServerError;
 use crate::app::{App, Running};
-use crate::config::{Auth, Config, Profile, Secret, Storage};
+use crate::config::{Auth, Config, Profile, Secret, Storage, Sweep};
 use crate::db;
 use crate::migrate::migrate;
 use crate::serve::Serving;
@@ -51,6 +51,8 @@ pub struct DevConfig {
     pub access_life: Duration,
     /// See above.
     pub grant_life: Duration,
+    /// How long the sweep rests between two passes.
+    pub sweep_every: Duration,
     /// OpenID providers.
     pub providers: Vec<crate::config::Provider>,
     /// Rate limits as in production.
@@ -73,6 +75,7 @@ impl DevConfig {
             template: None,
             access_life: Duration::from_secs(3600),
             grant_life: Duration::from_secs(u64::from(backupengine_api::GRANT_SECONDS)),
+            sweep_every: crate::config::SWEEP_EVERY,
             providers: Vec::new(),
             rate_limits: true,
             password_cost: crate::config::PASSWORD_COST,
@@ -125,7 +128,12 @@ impl Dev {
         let bucket = format!("backupengine-{}", dev.region);
         let cluster = cluster(&data, &dev, &secrets, &bucket).await?;
         let root = data.join("objects");
-        let store = objects::start(&root, &bucket, &secrets.storage_key).await?;
+        let sweep = Sweep {
+            access_key: objects::SWEEP_KEY.to_owned(),
+            secret_key: secrets::random()?,
+            every: dev.sweep_every,
+        };
+        let store = objects::start(&root, &bucket, &secrets.storage_key, &sweep.secret_key).await?;
 
         let listener = bind(dev.listen)?;
         let address = listener.local_addr().map_err(io("asking for the port"))?;
@@ -143,6 +151,7 @@ impl Dev {
             auth_database_url: Secret::new(cluster.url("backupengine_auth", &secrets.passwords.auth)),
             database_ca: None,
             storage: storage.clone(),
+            sweep: Some(sweep),
             auth: Auth {
                 jwt_key: secrets.jwt_key,
                 totp_key: secrets.totp_key,

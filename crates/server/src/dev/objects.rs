@@ -10,14 +10,23 @@ use std::path::Path;
 use tokio::net::TcpListener;
 
 pub(super) const ACCESS_KEY: &str = "backupengine-dev";
+/// May delete, and does nothing else.
+pub(super) const SWEEP_KEY: &str = "backupengine-dev-sweep";
 
 /// Serves `root`, in which `bucket` is made if need be.
-pub(super) async fn start(root: &Path, bucket: &str, secret: &Secret) -> Result<Serving, ServerError> {
+pub(super) async fn start(
+    root: &Path,
+    bucket: &str,
+    secret: &Secret,
+    sweep: &Secret,
+) -> Result<Serving, ServerError> {
     std::fs::create_dir_all(root.join(bucket)).map_err(io(format!("making {}", root.display())))?;
     let files = s3s_fs::FileSystem::new(root)
         .map_err(|cause| ServerError::Storage(format!("{} cannot be served: {cause:?}", root.display())))?;
     let mut builder = S3ServiceBuilder::new(Checked::new(files));
-    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret.expose()));
+    let mut keys = SimpleAuth::from_single(ACCESS_KEY, secret.expose());
+    keys.register(SWEEP_KEY.to_owned(), sweep.expose().into());
+    builder.set_auth(keys);
     let service = builder.build();
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io("listening for the store of --dev"))?;
     serve::start(listener, None, move |_| service.clone()).map_err(io("listening for the store of --dev"))

@@ -114,7 +114,7 @@ impl Secrets {
 }
 
 /// 32 bytes, hexadecimal.
-fn random() -> Result<Secret, ServerError> {
+pub(super) fn random() -> Result<Secret, ServerError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|cause| ServerError::Other(format!("no randomness: {cause}")))?;
     Ok(Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))

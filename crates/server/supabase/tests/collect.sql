@@ -42,6 +42,7 @@ update app.deployment set alarm_share = 1;
 select is(test.begin_(), '1:live 2:live', 'a collection begins with all snapshots');
 select is(test.counters(), '2 0', 'and where the counters stand');
 select is(test.code('maintainer', 'gc-retire', test.retire(1, 0, test.run(1, 0, 1))), 'counters_moved', 'the list moved');
+select is(test.code('maintainer', 'gc-retire', test.retire(1, 0, test.run(9, 0, 1))), 'counters_moved', 'which comes before all else');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 1, test.run(1, 0, 1))), 'counters_moved', 'the epoch moved');
 select is(test.bits(1), '{} {}', 'a refused retire leaves nothing');
 select is(test.code('maintainer', 'gc-retire', test.retire(2, 0, test.run(9, 0, 1))), 'unknown_session', 'no such session');
@@ -183,6 +184,7 @@ create function test.move(epoch bigint, variadic m bigint[]) returns jsonb langu
 select is(test.compact(), 6::bigint, 'a compaction');
 select is(test.compact('heal'), 7::bigint, 'and a heal');
 select is(test.code('maintainer', 'gc-move', test.move(5, 4, 0, 6, 0)), 'counters_moved', 'the epoch moved');
+select is(test.code('maintainer', 'gc-move', test.move(5, 4, 0, 9, 0)), 'counters_moved', 'which comes before all else');
 select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 5, 0)), 'wrong_pack', 'not into a push');
 select is(test.code('maintainer', 'gc-move', test.move(6, 6, 0, 7, 0)), 'wrong_pack', 'not out of a compaction');
 select is(test.code('maintainer', 'gc-move', test.move(6, 4, 0, 6, 2)), 'wrong_pack', 'not to a pack that is not there');

@@ -1,4 +1,5 @@
 //! The ledger by the control plane: lists in pages, sessions, commits.
+use super::upkeep::calls;
 use super::{Core, mount, store_error};
 use backupengine_api::{
     BlobPage, CommitSession, Empty, ListBlobs, ListSessions, ListSnapshots, MovedNumber, OfVault, Opaque,
@@ -119,10 +120,14 @@ impl Core {
     }
 
     pub(crate) async fn revive(&self, packs: &[PackRun]) -> Result<Counters, StoreError> {
-        let packs = packs.iter().map(of_run).collect();
-        let request = PackSets { vault: self.vault, packs };
-        let now = self.account.ask::<op::GcUnretire>(&request).await.map_err(store_error)?;
-        Ok(Counters { version: now.version, gc_epoch: now.gc_epoch })
+        let mut at = Counters::default();
+        for part in calls(packs) {
+            let packs = part.iter().map(of_run).collect();
+            let request = PackSets { vault: self.vault, packs };
+            let now = self.account.ask::<op::GcUnretire>(&request).await.map_err(store_error)?;
+            at = Counters { version: now.version, gc_epoch: now.gc_epoch };
+        }
+        Ok(at)
     }
 
     /// The envelopes, from the opening call while it is fresh.
@@ -232,7 +237,7 @@ fn session(listed: SessionListed) -> Result<SessionRecord, StoreError> {
     })
 }
 
-fn of_run(run: &PackRun) -> PackSet {
+pub(super) fn of_run(run: &PackRun) -> PackSet {
     PackSet { session: run.session.0, from: run.from, count: run.count }
 }
 

@@ -1,7 +1,7 @@
 //! The store port over presigned URLs: blobs straight to and from object storage, the ledger by the control plane.
 //!
 //! **What it is.** [`PresignedStore`], opened by one call that brings all a first listing needs; the ports stand in
-//! `ports.rs` and `keep.rs`, grants in `book.rs`, single requests to storage in `get.rs` and `put.rs`.
+//! `ports.rs`, `keep.rs` and `upkeep.rs`, grants in `book.rs`, single requests to storage in `get.rs` and `put.rs`.
 //! **What it may not do.** Print a grant; look into a blob.
 //! **What always holds.** Its futures work under any executor: the work runs on this crate's runtime.
 //! **Where it is tested.** The conformance suite in `tests/stores`; `tests/server`.
@@ -12,6 +12,7 @@ mod keep;
 mod ledger;
 mod ports;
 mod put;
+mod upkeep;
 
 use crate::http::{client, may_speak};
 use crate::reach::Reach;
