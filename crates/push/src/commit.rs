@@ -119,11 +119,26 @@ mod tests {
     fn what_is_referred_to_and_going_is_brought_back() {
         assert_eq!(asked(|_| {}), Ok(vec![]));
         assert_eq!(asked(|s| s.retired.insert(0..2, since(6))), Ok(vec![0]));
-        assert_eq!(asked(|s| drop(s.moved.insert(2, moved(6, false)))), Ok(vec![2]));
+        assert_eq!(
+            asked(|s| {
+                s.moved.insert(2, moved(6, false));
+            }),
+            Ok(vec![2])
+        );
         assert_eq!(asked(|s| s.deleted.insert(2..3)), Err(2));
-        assert_eq!(asked(|s| drop(s.moved.insert(2, moved(6, true)))), Err(2));
+        assert_eq!(
+            asked(|s| {
+                s.moved.insert(2, moved(6, true));
+            }),
+            Err(2)
+        );
         // It was known to lie elsewhere.
-        assert_eq!(asked(|s| drop(s.moved.insert(2, moved(5, false)))), Ok(vec![]));
+        assert_eq!(
+            asked(|s| {
+                s.moved.insert(2, moved(5, false));
+            }),
+            Ok(vec![])
+        );
     }
 
     /// The old blob of a pack that was moved long ago went in its time; then nothing needed the pack any more.
