@@ -7,6 +7,7 @@
 
 mod account;
 mod folder;
+mod keep;
 mod processes;
 mod room;
 

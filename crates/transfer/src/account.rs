@@ -142,6 +142,18 @@ impl Account {
         wait(async move { own.inner.tokens.access(None).await })
     }
 
+    /// Calls with the tokens that the keeper has from now on: the login was confirmed anew.
+    ///
+    /// # Errors
+    /// [`TransferError::System`].
+    pub fn renew(&self) -> Result<(), TransferError> {
+        let own = self.clone();
+        wait(async move {
+            own.inner.tokens.renew().await;
+            Ok(())
+        })
+    }
+
     /// When it first did not answer, where it has not answered since.
     pub fn away_since(&self) -> Option<Instant> {
         self.inner.reach.away_since()

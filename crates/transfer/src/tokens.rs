@@ -59,6 +59,11 @@ impl TokenSource {
         Ok(kept.insert(tokens).access.clone())
     }
 
+    /// Takes what the keeper has from now on: the login was confirmed anew.
+    pub(crate) async fn renew(&self) {
+        *self.kept.lock().await = None;
+    }
+
     async fn load(&self) -> Result<Tokens, TransferError> {
         let keeper = Arc::clone(&self.keeper);
         let found = blocking(move || keeper.load()).await?;
