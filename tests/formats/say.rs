@@ -213,6 +213,9 @@ pub(crate) fn label(bytes: &[u8]) -> Said {
     let label = label::decode(bytes)?;
     let mut said = names_and_sources(&label.device_name, &label.tags, &label.sources).to_vec();
     said.push(format!("cut {}", if label.cut { "yes" } else { "no" }));
+    said.extend(
+        label.forgotten.iter().map(|f| format!("forgotten {} {} {}", hex(&f.device.0), f.stays.0, f.gone.0)),
+    );
     let info = SnapshotInfo {
         session: SessionNo(1),
         id: SnapshotId([0; 8]),
@@ -222,10 +225,10 @@ pub(crate) fn label(bytes: &[u8]) -> Said {
         tags: label.tags,
         sources: label.sources,
     };
-    let mut again = label::encode(&info);
-    // That something was left out is not in the list of snapshots: its mark is the last byte.
+    let mut again = label::encode_with(&info, &label.forgotten);
+    // That something was left out is not in the list of snapshots: its mark is the last byte, but for what was forgotten.
     if label.cut
-        && let Some(mark) = again.last_mut()
+        && let Some(mark) = again.get_mut(label::encode(&info).len() - 1)
     {
         *mark = 0xf5;
     }

@@ -606,6 +606,21 @@ def labels():
     out.refuse("item-missing", cbor([1, "pc", [], []]), "")
     out.newer("version-newer", cbor([2, "pc", [], [], False]), "")
 
+    def forgotten(name, tags, sources, cut, entries):
+        return cbor([3, name, tags, sources, cut, [[d, a, b] for d, a, b in entries]])
+
+    one, two = b"\x01" * 16, b"\x02" * 16
+    entries = [(one, 0, 8), (two, 6, 0xFFFFFFFF)]
+    out.accept("forgotten", forgotten("pc", ["a"], [b"/"], False, entries), "version 3",
+               ["name " + b"pc".hex() + " " + b"a".hex(), "sources " + b"/".hex(), "cut no",
+                *(f"forgotten {d.hex()} {a} {b}" for d, a, b in entries)])
+    out.refuse("forgotten-nothing", forgotten("pc", [], [], False, []), "")
+    out.refuse("forgotten-descend", forgotten("pc", [], [], False, entries[::-1]), "")
+    out.refuse("forgotten-twice", forgotten("pc", [], [], False, [entries[0], entries[0]]), "")
+    out.refuse("forgotten-backwards", forgotten("pc", [], [], False, [(one, 8, 8)]), "")
+    out.refuse("forgotten-item-missing", cbor([3, "pc", [], [], False]), "")
+    out.refuse("forgotten-by-version-1", cbor([1, "pc", [], [], False, [[one, 0, 8]]]), "")
+
 
 if __name__ == "__main__":
     for write in (trailers, footers, forwards, refsets, cases_leaf, indexes, extent_pages, roots, labels):

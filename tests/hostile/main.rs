@@ -10,6 +10,7 @@ mod approval;
 mod blobs;
 mod devices;
 mod envelopes;
+mod forgotten;
 mod http_blobs;
 mod http_grants;
 mod http_keys;

@@ -4,8 +4,8 @@ use backupengine_format::footer::Footer;
 use backupengine_format::pack::find_end;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_model::{FrameKind, FrameRef, ReadFailure, SessionNo};
-use backupengine_store::Readable;
-use backupengine_testkit::build::{Pusher, TestVault};
+use backupengine_store::{MemoryStore, Readable};
+use backupengine_testkit::build::{Pusher, TestVault, VAULT};
 use backupengine_testkit::shown::{self, Shown};
 use backupengine_vault::{Vault, VaultError};
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ pub(crate) type Tree = BTreeMap<Vec<u8>, Shown>;
 /// A vault, a folder that is pushed, and the server.
 pub(crate) struct World {
     pub(crate) vault: TestVault,
+    /// The same store, as an owner decides in it.
+    pub(crate) keeper: Arc<MemoryStore>,
     pub(crate) liar: Liar,
     pub(crate) device: Pusher,
     folder: tempfile::TempDir,
@@ -26,10 +28,11 @@ pub(crate) struct World {
 impl World {
     /// With one device and nothing pushed.
     pub(crate) fn new() -> Self {
-        let vault = TestVault::in_memory();
+        let keeper = Arc::new(MemoryStore::new(VAULT));
+        let vault = TestVault::around(keeper.clone());
         let liar = Liar::around(Arc::clone(&vault.store));
         let device = vault.pusher("laptop");
-        Self { vault, liar, device, folder: tempfile::tempdir().unwrap() }
+        Self { vault, keeper, liar, device, folder: tempfile::tempdir().unwrap() }
     }
 
     /// With `pushes` snapshots: small files, one large one, a folder, and something new each time.

@@ -5,13 +5,15 @@
 
 use crate::FormatError;
 use crate::cbor::{Reader, Writer};
-use backupengine_model::SnapshotInfo;
+use backupengine_model::{DeviceId, Forgotten, SessionNo, SnapshotInfo};
 
 /// Longest encoded label, so that the sealed one stays within the ledger's 1024 bytes.
 pub const LABEL_MAX: usize = 960;
 
 const WHAT: &str = "snapshot label";
 const VERSION: u32 = 1;
+/// With what was forgotten. (2 was never written: a vector of version 1 has it as unknown.)
+const VERSION_FORGOTTEN: u32 = 3;
 /// Room for a device name, all else left out: 8 bytes are heads, version and mark.
 const NAME_MAX: usize = LABEL_MAX - 8;
 
@@ -26,11 +28,21 @@ pub struct Label {
     pub sources: Vec<Vec<u8>>,
     /// Something was left out for want of room: the root has it.
     pub cut: bool,
+    /// Newest snapshots of devices that an owner let go, by device; this snapshot's label only carries it.
+    pub forgotten: Vec<Forgotten>,
 }
 
 /// Encodes device name, tags and sources; drops sources, then tags, from the end until it fits in
 /// [`LABEL_MAX`] and marks that it did. Sorts the tags. A device name too long for a label is cut.
 pub fn encode(info: &SnapshotInfo) -> Vec<u8> {
+    encode_with(info, &[])
+}
+
+/// The same with what was forgotten, of which nothing is left out: the label may then be too long.
+pub fn encode_with(info: &SnapshotInfo, forgotten: &[Forgotten]) -> Vec<u8> {
+    let mut forgotten = forgotten.to_vec();
+    forgotten.sort_unstable();
+    forgotten.dedup_by_key(|entry| entry.device);
     let mut tags: Vec<&str> = info.tags.iter().map(String::as_str).collect();
     tags.sort_unstable();
     tags.dedup();
@@ -38,7 +50,7 @@ pub fn encode(info: &SnapshotInfo) -> Vec<u8> {
     let name = &info.device_name[..info.device_name.floor_char_boundary(NAME_MAX)];
     let mut cut = name.len() < info.device_name.len();
     loop {
-        let bytes = write(name, &tags, &sources, cut);
+        let bytes = write(name, &tags, &sources, cut, &forgotten);
         if bytes.len() <= LABEL_MAX {
             return bytes;
         }
@@ -49,9 +61,14 @@ pub fn encode(info: &SnapshotInfo) -> Vec<u8> {
     }
 }
 
-fn write(name: &str, tags: &[&str], sources: &[&[u8]], cut: bool) -> Vec<u8> {
+fn write(name: &str, tags: &[&str], sources: &[&[u8]], cut: bool, forgotten: &[Forgotten]) -> Vec<u8> {
     let mut out = Writer::new();
-    out.array(5).uint(VERSION).text(name).array(tags.len());
+    if forgotten.is_empty() {
+        out.array(5).uint(VERSION);
+    } else {
+        out.array(6).uint(VERSION_FORGOTTEN);
+    }
+    out.text(name).array(tags.len());
     for tag in tags {
         out.text(tag);
     }
@@ -60,6 +77,12 @@ fn write(name: &str, tags: &[&str], sources: &[&[u8]], cut: bool) -> Vec<u8> {
         out.bytes(source);
     }
     out.bool(cut);
+    if !forgotten.is_empty() {
+        out.array(forgotten.len());
+        for entry in forgotten {
+            out.array(3).bytes(&entry.device.0).uint(entry.stays.0).uint(entry.gone.0);
+        }
+    }
     out.finish()
 }
 
@@ -72,23 +95,43 @@ pub fn decode(bytes: &[u8]) -> Result<Label, FormatError> {
     reader.require(bytes.len() <= LABEL_MAX, "is longer than 960 bytes")?;
     let items = reader.array()?;
     let version = reader.u64()?;
-    if version != VERSION.into() {
+    let with_forgotten = version == u64::from(VERSION_FORGOTTEN);
+    if version != VERSION.into() && !with_forgotten {
         return Err(FormatError::TooNew { what: WHAT, feature: format!("label version {version}") });
     }
-    reader.require(items == 5, "an array has another length than belongs here")?;
+    reader.require(
+        items == if with_forgotten { 6 } else { 5 },
+        "an array has another length than belongs here",
+    )?;
     let device_name = reader.text()?;
     let tags = reader.list(|r| r.text())?;
     let sources = reader.list(|r| r.bytes())?;
     let cut = reader.bool()?;
+    let forgotten = if with_forgotten { reader.list(entry)? } else { Vec::new() };
+    reader.require(with_forgotten != forgotten.is_empty(), "nothing was forgotten")?;
+    let ascending = forgotten.is_sorted_by(|a, b| a.device < b.device);
+    reader.require(ascending, "what was forgotten is not in ascending order")?;
+    let newest = forgotten.iter().all(|entry| entry.stays < entry.gone);
+    reader.require(newest, "what went is not newer than what stays")?;
     reader.require(tags.is_sorted_by(|a, b| a < b), "tags are not in ascending order")?;
-    reader.require(write(device_name, &tags, &sources, cut) == bytes, "is not deterministic CBOR")?;
+    reader.require(
+        write(device_name, &tags, &sources, cut, &forgotten) == bytes,
+        "is not deterministic CBOR",
+    )?;
     reader.finish()?;
     Ok(Label {
         device_name: device_name.to_owned(),
         tags: tags.into_iter().map(str::to_owned).collect(),
         sources: sources.into_iter().map(<[u8]>::to_vec).collect(),
         cut,
+        forgotten,
     })
+}
+
+fn entry(reader: &mut Reader<'_>) -> Result<Forgotten, FormatError> {
+    reader.tuple(3)?;
+    let device = DeviceId(reader.fixed()?);
+    Ok(Forgotten { device, stays: SessionNo(reader.u32()?), gone: SessionNo(reader.u32()?) })
 }
 
 #[cfg(test)]
@@ -131,6 +174,26 @@ mod tests {
         for len in 900..1000 {
             assert!(decode(&encode(&info(&"n".repeat(len), &["a"], &[b"/"]))).is_ok());
         }
+    }
+
+    #[test]
+    fn what_was_forgotten_is_carried_and_never_left_out() {
+        let entry = |device: u8, stays: u32, gone: u32| Forgotten {
+            device: DeviceId([device; 16]),
+            stays: SessionNo(stays),
+            gone: SessionNo(gone),
+        };
+        let all = [entry(2, 6, 8), entry(1, 0, u32::MAX)];
+        let label = decode(&encode_with(&info("pc", &["a"], &[b"/x"]), &all)).unwrap();
+        assert_eq!((label.tags.len(), label.sources.len(), label.cut), (1, 1, false));
+        assert_eq!(label.forgotten, [all[1], all[0]]);
+        assert_eq!(encode_with(&info("pc", &[], &[]), &[]), encode(&info("pc", &[], &[])));
+        // Sources make room for it.
+        let long = vec![b'x'; 930];
+        let label = decode(&encode_with(&info("pc", &[], &[&long]), &all)).unwrap();
+        assert_eq!((label.sources.len(), label.cut, label.forgotten.len()), (0, true, 2));
+        let many: Vec<_> = (0..60).map(|device| entry(device, 1, 2)).collect();
+        assert!(encode_with(&info("pc", &[], &[]), &many).len() > LABEL_MAX);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Looks after a vault: check, retention, and giving space back.
 //!
 //! **What it is.** [`check`]: reads what is stored, authenticates it, and lists everything that is not as it
-//! should be with the files it concerns. [`retention`]: which snapshots stay under a policy. [`prune`]: says what no
-//! snapshot needs any more.
+//! should be with the files it concerns. [`retention`]: which snapshots stay under a policy. [`keep`]: forgetting,
+//! bringing back, holding and tagging, as the ledger then has it. [`prune`]: says what no snapshot needs any more.
 //!
 //! **What it may not do.** Speak HTTP, read sources, delete a blob by its own hand.
 //!
@@ -15,6 +15,7 @@
 
 mod check;
 mod collect;
+pub mod keep;
 pub mod retention;
 mod stats;
 

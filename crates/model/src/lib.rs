@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod forgotten;
 mod id;
 pub mod ledger;
 mod name;
@@ -20,6 +21,7 @@ mod node;
 mod ports;
 mod snapshot;
 
+pub use forgotten::Forgotten;
 pub use id::{
     ContentId, DeviceId, FrameKind, FrameRef, IdError, NodeId, PackRef, RootHash, SessionNo, SnapshotId,
     VaultId,

@@ -19,7 +19,9 @@ use crate::tree::{Found, Runs, Tree};
 use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
 use backupengine_model::ledger::SnapshotRecord;
-use backupengine_model::{FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo, TreePath};
+use backupengine_model::{
+    Forgotten, FrameKind, FrameRef, NodeId, NodeKey, SessionNo, SnapshotInfo, TreePath,
+};
 use backupengine_seal::Keyring;
 use backupengine_store::{BlobKey, BlockCache, BoxFuture, END_BLOCK, Readable, SnapshotList, StoreError};
 use bytes::Bytes;
@@ -227,6 +229,20 @@ impl Vault {
     /// Snapshots whose trees are kept open.
     pub fn opened(&self) -> Vec<SessionNo> {
         self.core.trees.iter().map(|(session, _)| session).collect()
+    }
+
+    /// What a record of the ledger says, whether it is listed or in the trash. Asks nobody, except for a root where the
+    /// label does not say it all.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn describe(&self, record: &SnapshotRecord) -> Result<SnapshotInfo, VaultError> {
+        self.core.snapshots.describe(record.clone())
+    }
+
+    /// What the sealed label of a record says was forgotten.
+    pub fn forgotten(&self, record: &SnapshotRecord) -> Vec<Forgotten> {
+        self.core.snapshots.forgotten(record)
     }
 
     /// Version of the list that was read last; asks nobody. `None` before the first.

@@ -4,11 +4,13 @@
 //! **What always holds.** Work is bounded: at most the newest root of each device that moved, and the newest
 //! of all, which every reader loads next anyway. A remembered session that has not moved is pinned and compared
 //! when its root is loaded.
-//! **Where it is tested.** In the reader's tests.
+//! Snapshots that an owner forgot need not be there: a sealed label of one that stays names them ([`Forgotten`]).
+//! **Where it is tested.** In the reader's tests; `tests/hostile`.
 
 use crate::{Root, Vault, VaultError};
 use backupengine_model::ledger::SnapshotRecord;
-use backupengine_model::{DeviceId, ReadFailure, RootHash, SessionNo};
+use backupengine_model::{DeviceId, Forgotten, ReadFailure, RootHash, SessionNo};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -83,6 +85,17 @@ impl Floor {
     }
 }
 
+/// How the list is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// As the store shows it now.
+    Near,
+    /// As it was seen last: the store is not reached.
+    Away,
+    /// As it is, whatever was seen before.
+    Accepting,
+}
+
 /// Root hashes that sessions must have.
 #[derive(Default)]
 pub(crate) struct Pins {
@@ -114,7 +127,16 @@ impl Vault {
     /// [`VaultError::RolledBack`], [`VaultError::Forked`], and whatever keeps a newest root from being
     /// believed.
     pub fn check_floor(&self, floor: &Floor) -> Result<Floor, VaultError> {
-        self.hold_against(floor, false)
+        self.hold_against(floor, Look::Near)
+    }
+
+    /// What there is to remember of a vault whose past is accepted, whatever was seen of it before: by this device or by
+    /// those that pushed.
+    ///
+    /// # Errors
+    /// See [`Vault::check_floor`].
+    pub fn accept_floor(&self) -> Result<Floor, VaultError> {
+        self.hold_against(&Floor::default(), Look::Accepting)
     }
 
     /// The same for a vault whose store is not reached: the newest root of all, which is looked at even where it has not
@@ -123,11 +145,18 @@ impl Vault {
     /// # Errors
     /// See [`Vault::check_floor`].
     pub fn check_floor_away(&self, floor: &Floor) -> Result<Floor, VaultError> {
-        self.hold_against(floor, true)
+        self.hold_against(floor, Look::Away)
     }
 
-    fn hold_against(&self, floor: &Floor, away: bool) -> Result<Floor, VaultError> {
+    fn hold_against(&self, floor: &Floor, look: Look) -> Result<Floor, VaultError> {
         let listed = self.core.snapshots.list()?;
+        let forgotten = OnceCell::new();
+        // Labels are opened only where something seems to be missing.
+        let forgotten = || {
+            forgotten.get_or_init(|| {
+                listed.records.iter().flat_map(|record| self.forgotten(record)).collect::<Vec<_>>()
+            })
+        };
         let mut newest: BTreeMap<DeviceId, &SnapshotRecord> = BTreeMap::new();
         // Of an unreadable root in a rebuilt ledger nobody knows whose it is: it stands for no device.
         for record in listed.records.iter().filter(|record| !record.is_rebuilt()) {
@@ -138,10 +167,7 @@ impl Vault {
         }
         let mut raised: BTreeMap<DeviceId, (SessionNo, RootHash)> = BTreeMap::new();
         for &(device, session, hash) in &floor.seen {
-            let now = newest.get(&device).map(|record| record.session);
-            if now.is_none_or(|now| now < session) {
-                return Err(VaultError::RolledBack { device, seen: (session, hash), listed: now });
-            }
+            reaches(&newest, (device, session, hash), &forgotten)?;
             self.core.pins.set(session, hash);
             raised.insert(device, (session, hash));
         }
@@ -153,17 +179,25 @@ impl Vault {
         }
         let latest = listed.records.iter().rfind(|record| !record.is_rebuilt()).map(|record| record.session);
         for (&device, record) in &newest {
-            let moved = raised.get(&device).is_none_or(|seen| seen.0 != record.session);
+            let moved = raised.get(&device).is_none_or(|seen| seen.0 < record.session);
             if !moved && latest != Some(record.session) {
                 continue;
             }
             let root = match self.root(record.session) {
-                Err(error) if away && !moved && error.failure() == ReadFailure::TimedOut => continue,
+                Err(error) if look == Look::Away && !moved && error.failure() == ReadFailure::TimedOut => {
+                    continue;
+                }
                 root => root?,
             };
             chains_to(&root, device, raised.get(&device))?;
-            knows_no_more(&root, &newest)?;
-            raised.insert(device, (record.session, root.hash));
+            if look != Look::Accepting {
+                knows_no_more(&root, &newest, &forgotten)?;
+            }
+            // What was seen and then forgotten stays remembered: nothing else may come back in its place.
+            let entry = raised.entry(device).or_insert((record.session, root.hash));
+            if entry.0 < record.session {
+                *entry = (record.session, root.hash);
+            }
         }
         Ok(Floor { seen: raised.into_iter().map(|(device, (s, hash))| (device, s, hash)).collect() })
     }
@@ -180,12 +214,24 @@ fn chains_to(root: &Root, device: DeviceId, seen: Option<&(SessionNo, RootHash)>
 }
 
 /// What a root says its device has seen of the others must be there.
-fn knows_no_more(root: &Root, newest: &BTreeMap<DeviceId, &SnapshotRecord>) -> Result<(), VaultError> {
-    for &(device, session, hash) in &root.record.others {
-        let now = newest.get(&device).map(|record| record.session);
-        if now.is_none_or(|now| now < session) {
-            return Err(VaultError::RolledBack { device, seen: (session, hash), listed: now });
-        }
+fn knows_no_more<'a>(
+    root: &Root,
+    newest: &BTreeMap<DeviceId, &SnapshotRecord>,
+    forgotten: &impl Fn() -> &'a Vec<Forgotten>,
+) -> Result<(), VaultError> {
+    root.record.others.iter().try_for_each(|seen| reaches(newest, *seen, forgotten))
+}
+
+/// The list reaches as far as was seen of a device, but for what an owner forgot.
+fn reaches<'a>(
+    newest: &BTreeMap<DeviceId, &SnapshotRecord>,
+    (device, session, hash): (DeviceId, SessionNo, RootHash),
+    forgotten: &impl Fn() -> &'a Vec<Forgotten>,
+) -> Result<(), VaultError> {
+    let now = newest.get(&device).map(|record| record.session);
+    let short = |needed: SessionNo| now.unwrap_or(SessionNo(0)) < needed;
+    if short(session) && short(Forgotten::needed(forgotten(), device, session)) {
+        return Err(VaultError::RolledBack { device, seen: (session, hash), listed: now });
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::open::Opener;
 use crate::root;
 use backupengine_format::label;
 use backupengine_model::ledger::SnapshotRecord;
-use backupengine_model::{ReadFailure, SessionNo, SnapshotInfo};
+use backupengine_model::{Forgotten, ReadFailure, SessionNo, SnapshotInfo};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, SnapshotList, StoreError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,7 +117,11 @@ impl Snapshots {
             && let Ok(root) = root::load(&self.opener, record.session, Some(record.head_len))
             && root.id == record.id
         {
-            return Ok((root.listed(), root.info()));
+            let mut info = root.info();
+            if let Some(label) = self.label(&record) {
+                info.tags = tags_of(label, &info);
+            }
+            return Ok((SnapshotRecord { label: record.label, ..root.listed() }, info));
         }
         // A root that does not read keeps its line in the list; reading it will say what is wrong.
         let info = self.info(&record)?;
@@ -125,8 +129,7 @@ impl Snapshots {
     }
 
     fn info(&self, record: &SnapshotRecord) -> Result<SnapshotInfo, VaultError> {
-        let opened = self.opener.keyring().open_label(record.session, &record.label).ok();
-        let label = opened.and_then(|plain| label::decode(&plain).ok());
+        let label = self.label(record);
         let labelled = |label: label::Label| SnapshotInfo {
             session: record.session,
             id: record.id,
@@ -141,7 +144,13 @@ impl Snapshots {
             cut => cut,
         };
         match (root::load(&self.opener, record.session, Some(record.head_len)), cut) {
-            (Ok(root), _) => Ok(root.info()),
+            (Ok(root), cut) => {
+                let mut info = root.info();
+                if let Some(label) = cut {
+                    info.tags = tags_of(label, &info);
+                }
+                Ok(info)
+            }
             // Without a network the rest of a long list of paths is not worth all the snapshots.
             (Err(error), Some(cut)) if error.failure() == ReadFailure::TimedOut => Ok(labelled(cut)),
             // One snapshot that cannot be read must not hide the others; reading it will say what is wrong.
@@ -159,6 +168,21 @@ impl Snapshots {
             }
             (Err(error), _) => Err(error),
         }
+    }
+
+    fn label(&self, record: &SnapshotRecord) -> Option<label::Label> {
+        let plain = self.opener.keyring().open_label(record.session, &record.label).ok()?;
+        label::decode(&plain).ok()
+    }
+
+    /// What a record says, whether it is listed or in the trash.
+    pub(crate) fn describe(&self, record: SnapshotRecord) -> Result<SnapshotInfo, VaultError> {
+        Ok(self.of_root_or_label(record)?.1)
+    }
+
+    /// What the label of a record says was forgotten.
+    pub(crate) fn forgotten(&self, record: &SnapshotRecord) -> Vec<Forgotten> {
+        self.label(record).map(|label| label.forgotten).unwrap_or_default()
     }
 
     fn roots(&self) -> Result<Vec<(BlobKey, u64)>, StoreError> {
@@ -203,13 +227,21 @@ impl Listed {
     fn known(&self, record: &SnapshotRecord) -> Option<(SnapshotRecord, SnapshotInfo)> {
         let at = self.records.iter().position(|known| known.session == record.session)?;
         let (known, info) = (&self.records[at], &self.infos[at]);
-        let told = record.is_rebuilt() && !known.is_rebuilt() && known.id == record.id;
+        let same = known.id == record.id && known.label == record.label;
+        let told = record.is_rebuilt() && !known.is_rebuilt() && same;
         told.then(|| (known.clone(), info.clone()))
     }
 
     pub(crate) fn find(&self, session: SessionNo) -> Option<&SnapshotRecord> {
         self.records.iter().find(|record| record.session == session)
     }
+}
+
+/// A label's tags are the ones that count: an owner may have replaced those of the root. Where sources did not fit into
+/// it, tags may have been left out as well, from the end.
+fn tags_of(label: label::Label, root: &SnapshotInfo) -> Vec<String> {
+    let left_out = label.cut && label.sources.is_empty() && root.tags.starts_with(&label.tags);
+    if left_out { root.tags.clone() } else { label.tags }
 }
 
 /// A version for a list that has none: FNV-1a over the names, marked in its highest bit.

@@ -68,8 +68,8 @@ impl Checker<'_> {
         Ok(Snapshots { listing, live, needed, moved })
     }
 
-    /// The label in the ledger is what lists show instead of the root: it must say the same. A record that was rebuilt
-    /// from the blobs has none, and lists show the root.
+    /// The label in the ledger is what lists show instead of the root: it must say the same, tags apart, which an owner
+    /// may have replaced. A record that was rebuilt from the blobs has none, and lists show the root.
     fn check_label(&self, record: &SnapshotRecord, root: &Root) {
         if record.is_rebuilt() {
             return;
@@ -82,10 +82,7 @@ impl Checker<'_> {
         };
         let root = &root.record;
         let same = label::decode(&plain).is_ok_and(|label| {
-            label.cut
-                || (label.device_name == root.device_name
-                    && label.tags == root.tags
-                    && label.sources == root.sources)
+            label.cut || (label.device_name == root.device_name && label.sources == root.sources)
         });
         if !same {
             self.found(object, Problem::Inconsistent, "its label in the ledger is not that of its root");

@@ -146,9 +146,9 @@ pub struct SnapshotRecord {
 
 impl SnapshotRecord {
     /// Whether the ledger was rebuilt from the blobs and knows nothing but which root there is: neither device nor
-    /// time nor label. The root says them.
+    /// time, and no label but one that an owner gave it since. The root says them.
     pub fn is_rebuilt(&self) -> bool {
-        self.device == DeviceId([0; DeviceId::LEN]) && self.label.is_empty()
+        self.device == DeviceId([0; DeviceId::LEN])
     }
 }
 

@@ -1,7 +1,9 @@
 //! The list of snapshots, and what it is rebuilt from.
 
 use crate::fixture::{Counting, TreeWriter, World, file, now};
-use backupengine_model::{NodeId, ReadFailure, TreeReader};
+use backupengine_format::label;
+use backupengine_format::root::RootRecord;
+use backupengine_model::{DeviceId, NodeId, ReadFailure, SnapshotId, SnapshotInfo, Timestamp, TreeReader};
 use backupengine_store::BlobKey;
 use std::sync::Arc;
 
@@ -42,6 +44,47 @@ fn a_label_that_does_not_open_or_was_cut_is_taken_from_the_root() {
     let list = world.vault().snapshots().unwrap();
     assert_eq!(list[0].device_name, "laptop");
     assert_eq!(list[1].sources.len(), 99);
+}
+
+#[test]
+fn an_owners_tags_count_whatever_the_root_says() {
+    let mut world = World::new();
+    let retagged = |world: &World, record: &RootRecord, tags: &[&str]| {
+        let info = SnapshotInfo {
+            session: record.session,
+            id: SnapshotId([0; 8]),
+            created: record.created,
+            device: record.device,
+            device_name: record.device_name.clone(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            sources: record.sources.clone(),
+        };
+        Some(world.keyring.seal_label(record.session, [3; 8], &label::encode(&info)))
+    };
+    let mut draft = world.draft(TreeWriter::new([file("f", b"1")]));
+    draft.label = retagged(&world, &draft.record, &["other"]);
+    world.commit(draft);
+    // A label that was cut says it for all that; the sources are the root's.
+    let mut draft = world.draft(TreeWriter::new([file("f", b"1")]));
+    draft.record.sources = (0..99).map(|n| format!("/a/long/path/of/a/source/{n}").into_bytes()).collect();
+    draft.label = retagged(&world, &draft.record, &[]);
+    let session = world.commit(draft);
+    let list = world.vault().snapshots().unwrap();
+    assert_eq!((list[0].tags.as_slice(), list[1].tags.len()), (&["other".to_owned()][..], 0));
+    assert_eq!(list[1].sources.len(), 99);
+    // So it does where the ledger was rebuilt and got its label since.
+    let mut store = Counting::new(&world);
+    store.rewrite = Some(|list| {
+        for record in list {
+            record.device = DeviceId([0; 16]);
+            record.created = Timestamp::default();
+        }
+    });
+    let vault = world.open(Arc::new(store));
+    let again = vault.snapshots().unwrap();
+    assert_eq!((again.as_slice(), again[0].device), (list.as_slice(), world.device.id()));
+    let listed = vault.listed().unwrap().snapshots;
+    assert!(listed.iter().any(|record| record.session == session && !record.label.is_empty()));
 }
 
 #[test]
