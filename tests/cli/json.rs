@@ -114,6 +114,7 @@ fn every_field_is_documented_and_printed() {
 
     let list = person.run(at(&["snapshots"])).expect(0).json();
     list.as_array().unwrap().iter().for_each(|s| judge.document("snapshots: each", s));
+    keeping(&person, &mut judge, &at);
     let what = format!("latest:{}", src.display());
     let ls = person.run(at(&["ls", &what])).expect(0).json();
     judge.document("ls", &ls);
@@ -161,6 +162,31 @@ fn every_field_is_documented_and_printed() {
             assert!(needless || seen.contains(name), "{heading}: {name} is in JSON.md and was never printed");
         }
     }
+}
+
+/// What decides which snapshots stay. A snapshot more is pushed, and is in the trash in the end.
+fn keeping(person: &Person, judge: &mut Judge, at: &impl Fn(&[&str]) -> Vec<String>) {
+    let run = |args: &[&str]| person.run(at(args)).expect(0).json();
+    person.write("other/f", "f");
+    let other = person.at("other");
+    person.run(at(&["push", other.to_str().unwrap(), "--time", "2020-01-01T00:00:00Z"])).expect(0);
+    let each = |judge: &mut Judge, heading: &str, list: &Value| {
+        assert!(!list.as_array().unwrap().is_empty(), "{heading}");
+        list.as_array().unwrap().iter().for_each(|one| judge.document(heading, one));
+    };
+    judge.document("tag", &run(&["tag", "latest", "--add", "u"]));
+    each(judge, "hold: each", &run(&["hold", "latest", "latest~1"]));
+    each(judge, "hold: each", &run(&["unhold", "latest~1"]));
+    let judged = run(&["forget", "--keep-last", "1", "--dry-run"]);
+    judge.document("forget", &judged);
+    each(judge, "forget: each of kept", &judged["kept"]);
+    assert_eq!(judged["kept"][1]["reasons"], serde_json::json!(["held", "last"]));
+    let forgotten = run(&["forget", "latest~1"]);
+    judge.document("forget", &forgotten);
+    each(judge, "forget: each of forgotten", &forgotten["forgotten"]);
+    each(judge, "snapshots: each", &run(&["snapshots", "--trash"]));
+    judge.document("forget: undo", &run(&["forget", "--undo", "latest"]));
+    each(judge, "forget: each of forgotten", &run(&["forget", "latest~1"])["forgotten"]);
 }
 
 fn rename_to_raw(path: &Path) {

@@ -5,11 +5,13 @@
 //! **Where it is tested.** `tests/cli`: the golden of all help, and a case per command.
 
 mod account;
+mod keep;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub(crate) use account::{Approve, Device, Login, Logout, Mfa, Signup};
+pub(crate) use keep::{Forget, Hold, Rules, Tag};
 
 /// Backups you restore from: push a folder, mount the vault, copy files out
 #[derive(Debug, Parser)]
@@ -92,6 +94,14 @@ pub(crate) enum Command {
     Cat(Cat),
     /// Copy files out of a snapshot, with everything the filesystem can hold
     Restore(Restore),
+    /// Put snapshots into the trash: those named, or those no rule keeps
+    Forget(Forget),
+    /// Give a snapshot tags, or take them away
+    Tag(Tag),
+    /// Hold snapshots against removal
+    Hold(Hold),
+    /// Let held snapshots go again
+    Unhold(Hold),
     /// Verify what is stored; exit 3 where anything is damaged
     Check(Check),
     /// Vault, device, last push, mounts and anything wrong, in one screen
@@ -131,6 +141,10 @@ impl Command {
             Self::Ls(_) => "ls",
             Self::Cat(_) => "cat",
             Self::Restore(_) => "restore",
+            Self::Forget(_) => "forget",
+            Self::Tag(_) => "tag",
+            Self::Hold(_) => "hold",
+            Self::Unhold(_) => "unhold",
             Self::Check(_) => "check",
             Self::Status(_) => "status",
             Self::Signup(_) => "signup",
@@ -259,6 +273,9 @@ pub(crate) struct Snapshots {
     /// That hold this path only
     #[arg(long, value_name = "P")]
     pub(crate) path: Option<PathBuf>,
+    /// Those in the trash instead, and until when they can be brought back
+    #[arg(long)]
+    pub(crate) trash: bool,
 }
 
 /// How a snapshot is named, for the help of what takes one.

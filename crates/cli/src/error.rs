@@ -4,6 +4,7 @@
 //! **What always holds.** The kind alone decides the exit status; the causes follow the message on one line.
 //! **Where it is tested.** Below, and case by case in `tests/cli`.
 
+use backupengine_model::ledger::RuleBroken;
 use backupengine_model::{ReadError, ReadFailure, SelectError};
 use backupengine_push::PushError;
 use backupengine_store::{ErrorKind, StoreError};
@@ -189,6 +190,12 @@ impl From<StoreError> for Failure {
                 (Kind::Failed, "`backupengine check` says what else is missing; the rest can still be read")
             }
             ErrorKind::NotFound => (Kind::Failed, "check the path"),
+            ErrorKind::RuleBroken(RuleBroken::Held) => {
+                (Kind::Failed, "let it go first, if it really is to go: backupengine unhold S")
+            }
+            ErrorKind::RuleBroken(RuleBroken::UnknownSnapshot) => {
+                (Kind::Failed, "`backupengine snapshots` and `snapshots --trash` list what there is")
+            }
             _ => return Self::new(Kind::Failed, error),
         };
         Self::new(kind, error).hint(hint)

@@ -22,6 +22,7 @@ mod doing;
 mod error;
 mod find;
 mod floor;
+mod keeping;
 mod keychain;
 mod lease;
 mod log;

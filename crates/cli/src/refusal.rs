@@ -134,6 +134,7 @@ fn operation(code: Code) -> Option<Known> {
             (Kind::Unreachable, Some("the server is there, but not what is behind it: try again later"))
         }
         Code::TooManyRequests => (Kind::Failed, Some("wait a little and run it again")),
+        Code::Held => (Kind::Failed, Some("let it go first, if it really is to go: backupengine unhold S")),
         Code::Internal => (Kind::Failed, Some("run it again; if it stays so, tell whoever runs the server")),
         _ => return None,
     })

@@ -85,6 +85,37 @@ fn instant(text: &str, now: &Zoned, end_of_day: bool) -> Option<Timestamp> {
     Some(stamp(time.to_zoned_datetime(zone).ok()?.timestamp()))
 }
 
+/// This system's time zone.
+pub(crate) fn zone() -> TimeZone {
+    TimeZone::system()
+}
+
+/// A duration such as `36h`, `30d` or `1y6mo`, larger units first. `m` alone is refused: it means minutes to some and months
+/// to others, and what is kept for six minutes is soon gone.
+pub(crate) fn duration(text: &str) -> Option<Span> {
+    const UNITS: [&str; 7] = ["y", "mo", "w", "d", "h", "min", "s"];
+    let (mut rest, mut units, mut all) = (text, UNITS.iter(), Span::new());
+    while !rest.is_empty() || text.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let letters = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
+        units.find(|known| **known == unit)?;
+        let number: i64 = number.parse().ok().filter(|n| (0..=1_000_000).contains(n))?;
+        all = match unit {
+            "y" => all.try_years(number),
+            "mo" => all.try_months(number),
+            "w" => all.try_weeks(number),
+            "d" => all.try_days(number),
+            "h" => all.try_hours(number),
+            "min" => all.try_minutes(number),
+            _ => all.try_seconds(number),
+        }
+        .ok()?;
+        rest = &rest[digits + letters..];
+    }
+    Some(all)
+}
+
 /// `3d`, `12h`, `2w`, `1mo`, `1y`, `30m`, `90s`.
 fn span(text: &str) -> Option<Span> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
@@ -134,6 +165,18 @@ mod tests {
         assert_eq!(shown("-90m").as_deref(), Some("2026-03-10T09:30:00Z"));
         assert_eq!(shown("-1mo").as_deref(), Some("2026-02-10T11:00:00Z"));
         for bad in ["", "-", "-3", "-3x", "-99999999999999999999d", "tomorrowish", "2026-13-01", "2026-3-1"] {
+            assert_eq!(shown(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_say_what_they_mean() {
+        let shown = |text| duration(text).map(|span| span.to_string());
+        assert_eq!(shown("36h").as_deref(), Some("PT36H"));
+        assert_eq!(shown("1y6mo").as_deref(), Some("P1Y6M"));
+        assert_eq!(shown("2w3d12h30min5s").as_deref(), Some("P2W3DT12H30M5S"));
+        assert_eq!(shown("0d").as_deref(), Some("PT0S"));
+        for bad in ["", "6m", "d", "3", "3x", "-3d", "1d1y", "1d1d", "3 d", "99999999d", "1é"] {
             assert_eq!(shown(bad), None, "{bad:?}");
         }
     }

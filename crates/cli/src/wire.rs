@@ -18,7 +18,7 @@ use crate::{cache, floor, secret};
 use backupengine_model::{DeviceId, RootHash, SessionNo, VaultId};
 use backupengine_push::LiveSeeds;
 use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
-use backupengine_store::{BlockCache, DiskCache, FolderStore, Readable, Writable};
+use backupengine_store::{BlockCache, DiskCache, FolderStore, Keeper, Readable, Writable};
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::{Floor, Locked, Unlocked, Vault, VaultConfig, VaultError};
 use std::future::Future;
@@ -49,6 +49,8 @@ pub(crate) struct Wire {
 pub(crate) struct Opened {
     pub(crate) vault: Vault,
     pub(crate) store: Arc<dyn Writable>,
+    /// Decides which snapshots stay, where it is reached.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
     /// Where it lies.
     pub(crate) place: Place,
     /// The account it belongs to, where it does.
@@ -92,6 +94,7 @@ impl Default for How {
 /// The store of a vault that is still locked.
 struct Found {
     store: Arc<dyn Writable>,
+    keeper: Arc<dyn Keeper>,
     online: Option<(Online, PresignedStore)>,
 }
 
@@ -210,11 +213,15 @@ impl Wire {
 
     fn find(&self, place: &Place) -> Result<Found, Failure> {
         match place {
-            Place::Folder(folder) => Ok(Found { store: Arc::new(FolderStore::open(folder)?), online: None }),
+            Place::Folder(folder) => {
+                let store = Arc::new(FolderStore::open(folder)?);
+                Ok(Found { keeper: store.clone(), store, online: None })
+            }
             Place::Server(base) => {
                 let online = Online::open(self.account_at(base)?)?;
                 let store = online.store(&self.places.cache)?;
-                Ok(Found { store: Arc::new(store.clone()), online: Some((online, store)) })
+                let shared = Arc::new(store.clone());
+                Ok(Found { keeper: shared.clone(), store: shared, online: Some((online, store)) })
             }
         }
     }
@@ -233,7 +240,7 @@ impl Wire {
     /// See [`Wire::open`]; a size of the cache that cannot be set.
     pub(crate) fn open_how(&self, how: &How) -> Result<Opened, Failure> {
         let place = self.place(None)?;
-        let Found { store, online } = self.find(&place)?;
+        let Found { store, keeper, online } = self.find(&place)?;
         let readable: Arc<dyn Readable> = store.clone();
         let locked = Locked::open(readable.clone())?;
         let vault = locked.vault();
@@ -249,6 +256,7 @@ impl Wire {
         let opened = Opened {
             vault: unlocked.vault,
             store,
+            keeper: Some(keeper),
             place,
             online,
             away: None,
@@ -327,7 +335,11 @@ impl Wire {
         let path = floor::path(&self.places.state, vault.keyring().vault());
         let accept = self.global.accept_rollback;
         let seen = if accept { Floor::default() } else { floor::load(&path)? };
-        let shown = if away { vault.check_floor_away(&seen)? } else { vault.check_floor(&seen)? };
+        let shown = match (accept, away) {
+            (true, _) => vault.accept_floor()?,
+            (false, true) => vault.check_floor_away(&seen)?,
+            (false, false) => vault.check_floor(&seen)?,
+        };
         if shown == seen && !accept {
             return Ok(());
         }

@@ -4,11 +4,13 @@ use crate::error::{Failure, Kind, Outcome};
 use crate::keychain::random;
 use crate::output::{self, count, size, tell};
 use crate::progress::Bar;
-use crate::wire::{Blocks, How, Wire};
+use crate::wire::{Blocks, How, Opened, Wire};
 use backupengine_maintain::{
     Affected, CheckConfig, CheckError, CheckObserver, CheckReport, CheckStats, Finding, Phase, ReadData,
     check,
 };
+use backupengine_model::SessionNo;
+use backupengine_store::ErrorKind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -27,13 +29,25 @@ pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     let opened = wire.open_how(&How { blocks: Blocks::None, ..How::default() })?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let passphrase = opened.online.is_none();
-    let config = CheckConfig { read_data, threads, passphrase, trashed: BTreeSet::new() };
+    let config = CheckConfig { read_data, threads, passphrase, trashed: trashed(&opened)? };
     let watch = Watch { bar: Bar::start(&wire.global, Some(0)), json: wire.global.json, begun };
     let done = check(&opened.vault, &config, &wire.stop, &watch);
     drop(watch);
     let report = done?;
     print(wire, &report, read_data, begun)?;
     Ok(if report.findings.is_empty() { Outcome::Done } else { Outcome::Partial })
+}
+
+/// Sessions whose snapshots are in the trash. A ledger that does not read knows none; the check says so itself.
+fn trashed(opened: &Opened) -> Result<BTreeSet<SessionNo>, Failure> {
+    match opened.vault.ask(opened.keeper()?.kept()) {
+        Ok(kept) => {
+            let trashed = kept.into_iter().filter(|one| one.purge_after.is_some());
+            Ok(trashed.map(|one| one.snapshot.session).collect())
+        }
+        Err(error) if error.kind == ErrorKind::LedgerDamaged => Ok(BTreeSet::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn read_data(text: &str) -> Result<ReadData, Failure> {
@@ -174,7 +188,7 @@ fn print(
     if stats.unused > 0 {
         let blobs = count(stats.unused, "blob", "blobs");
         output::line(format!(
-            "unused   {blobs}, {}, of pushes that were broken off",
+            "unused   {blobs}, {}, that no listed snapshot needs",
             size(stats.unused_bytes)
         ))?;
     }

@@ -11,6 +11,8 @@ mod cat;
 mod check;
 mod completions;
 mod device;
+mod forget;
+mod hold;
 mod init;
 mod init_account;
 mod login;
@@ -24,6 +26,7 @@ mod signup;
 mod snapshots;
 mod status;
 mod status_account;
+mod tag;
 mod top;
 mod unmount;
 mod version;
@@ -59,5 +62,9 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Mount(args) => mount::run(wire, &args),
         Command::Restore(args) => restore::run(wire, &args),
         Command::Check(args) => check::run(wire, &args),
+        Command::Forget(args) => forget::run(wire, &args),
+        Command::Tag(args) => tag::run(wire, &args),
+        Command::Hold(args) => hold::run(wire, &args, true),
+        Command::Unhold(args) => hold::run(wire, &args, false),
     }
 }

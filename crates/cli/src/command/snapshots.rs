@@ -1,11 +1,13 @@
-//! `snapshots`: lists what there is, newest last.
+//! `snapshots`: lists what there is, or what is in the trash, newest last.
 use crate::args::Snapshots;
 use crate::error::{Failure, Outcome};
+use crate::keeping::All;
 use crate::output;
 use crate::time;
 use crate::wire::{MEMORY, Wire};
 use backupengine_model::SnapshotInfo;
 use serde_json::{Map, Value};
+use std::path::Path;
 
 /// Prints the list.
 ///
@@ -13,17 +15,17 @@ use serde_json::{Map, Value};
 /// When the vault does not open.
 pub(crate) fn run(wire: &Wire, args: &Snapshots) -> Result<Outcome, Failure> {
     let opened = wire.open(MEMORY)?;
+    let wanted = args.path.as_deref().map(path_of);
+    let fits = |s: &SnapshotInfo| {
+        args.device.as_ref().is_none_or(|device| s.device_name == *device)
+            && args.tag.as_ref().is_none_or(|tag| s.tags.contains(tag))
+            && wanted.as_deref().is_none_or(|path| s.sources.iter().any(|source| holds(source, path)))
+    };
+    if args.trash {
+        return trash(wire, &All::of(&opened)?, fits);
+    }
     let list = opened.vault.list()?;
-    let wanted = args
-        .path
-        .as_ref()
-        .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()).into_os_string().into_encoded_bytes());
-    let mut fitting: Vec<&SnapshotInfo> = list
-        .iter()
-        .filter(|s| args.device.as_ref().is_none_or(|device| s.device_name == *device))
-        .filter(|s| args.tag.as_ref().is_none_or(|tag| s.tags.contains(tag)))
-        .filter(|s| wanted.as_deref().is_none_or(|path| s.sources.iter().any(|source| holds(source, path))))
-        .collect();
+    let mut fitting: Vec<&SnapshotInfo> = list.iter().filter(|s| fits(s)).collect();
     fitting.sort_by_key(|s| (s.created, s.session));
     if wire.global.json {
         let list: Vec<Value> = fitting.iter().map(|s| object(s).into()).collect();
@@ -34,8 +36,48 @@ pub(crate) fn run(wire: &Wire, args: &Snapshots) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
+fn trash(wire: &Wire, all: &All, fits: impl Fn(&SnapshotInfo) -> bool) -> Result<Outcome, Failure> {
+    let mut fitting = all.trash().filter(|one| fits(&one.info)).peekable();
+    if wire.global.json {
+        let list: Vec<Value> = fitting
+            .map(|one| {
+                let mut object = object(&one.info);
+                object.insert("purge_after".into(), one.kept.purge_after.map(time::rfc3339).into());
+                object.insert("held".into(), one.kept.held.into());
+                object.into()
+            })
+            .collect();
+        return output::json(&list.into()).map(|()| Outcome::Done);
+    }
+    if !wire.global.quiet {
+        if fitting.peek().is_none() {
+            output::tell("The trash is empty.");
+        } else {
+            output::line(format!("{:16}  {:19}  {:19}  device: paths", "id", "time", "can come back until"))?;
+        }
+    }
+    for one in fitting {
+        let paths: Vec<_> = one.info.sources.iter().map(|path| output::shown(path)).collect();
+        let until = one.kept.purge_after.map(time::local).unwrap_or_default();
+        output::line(format!(
+            "{}  {}  {until:19}  {}: {}{}",
+            one.info.id,
+            time::local(one.info.created),
+            output::shown(one.info.device_name.as_bytes()),
+            paths.join(" "),
+            if one.kept.held { "  (held)" } else { "" },
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// A path of this system as snapshots name them.
+pub(crate) fn path_of(path: &Path) -> Vec<u8> {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string().into_encoded_bytes()
+}
+
 /// Whether `path` is `source` or lies below it.
-fn holds(source: &[u8], path: &[u8]) -> bool {
+pub(crate) fn holds(source: &[u8], path: &[u8]) -> bool {
     let source = source.strip_suffix(b"/").unwrap_or(source);
     path.strip_prefix(source).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

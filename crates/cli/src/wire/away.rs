@@ -79,7 +79,7 @@ impl Wire {
         self.hold_against_floor(&unlocked.vault, true)?;
         let away = Some(Away { store: store.clone(), seen: at });
         let (vault, device) = (unlocked.vault, Some(device));
-        Ok(Some(Opened { vault, store, place, online: None, away, device, root_key: None }))
+        Ok(Some(Opened { vault, store, keeper: None, place, online: None, away, device, root_key: None }))
     }
 
     /// Looks whether the server is reached again. Its store is given only after the list it shows was held against the
