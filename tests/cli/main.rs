@@ -38,6 +38,7 @@ mod json;
 mod keeping;
 mod mounts;
 mod program;
+mod prune;
 mod round_trip;
 mod secrets;
 mod seen;

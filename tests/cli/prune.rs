@@ -78,7 +78,11 @@ fn space_comes_back_when_its_time_is_over_or_now() {
     }
     // Again there is nothing to do, and pushes go on as ever.
     let again = prune(&person, &["--now"]);
-    assert_eq!((again["packs_retired"].as_u64(), again["bytes_deleted"].as_u64()), (Some(0), Some(0)), "{again}");
+    assert_eq!(
+        (again["packs_retired"].as_u64(), again["bytes_deleted"].as_u64()),
+        (Some(0), Some(0)),
+        "{again}"
+    );
     person.write("src/third", noise(2, 3 << 20));
     push(&person);
     person.run(["check", "--read-data"]).expect(0);

@@ -162,7 +162,8 @@ fn what_cannot_be_deleted_is_tried_again_and_keeps_no_other_vault_waiting() {
     std::fs::remove_file(&root).unwrap();
     std::fs::create_dir(&root).unwrap();
     assert_eq!(pass(&server, |_| ()), Swept { objects: 2, failed: 1 });
-    let pack = |vault: &str, session: u64| server.objects().join(vault).join(format!("p/{session:08x}/00000000"));
+    let pack =
+        |vault: &str, session: u64| server.objects().join(vault).join(format!("p/{session:08x}/00000000"));
     assert!(!pack(&vault, session).exists() && pack(&of_bob, other).exists());
     assert_eq!(entries(&server), 2);
     std::fs::remove_dir(&root).unwrap();

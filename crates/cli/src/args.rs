@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Hold(Hold),
     /// Let held snapshots go again
     Unhold(Hold),
+    /// Give back the space of what no snapshot needs any more
+    Prune(Prune),
     /// Verify what is stored; exit 3 where anything is damaged
     Check(Check),
     /// Vault, device, last push, mounts and anything wrong, in one screen
@@ -145,6 +147,7 @@ impl Command {
             Self::Tag(_) => "tag",
             Self::Hold(_) => "hold",
             Self::Unhold(_) => "unhold",
+            Self::Prune(_) => "prune",
             Self::Check(_) => "check",
             Self::Status(_) => "status",
             Self::Signup(_) => "signup",
@@ -344,6 +347,17 @@ pub(crate) enum Overwrite {
     Changed,
     /// Replace all.
     Always,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Prune {
+    /// Only say what would be given up
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait for no time: what is in the trash goes now, and what no snapshot needs at once. Of a vault in a folder only.
+    /// Snapshots that are held or mounted stay, and so does what a push under way may need
+    #[arg(long)]
+    pub(crate) now: bool,
 }
 
 #[derive(Debug, ClapArgs)]

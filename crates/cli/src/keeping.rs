@@ -13,7 +13,7 @@ use crate::wire::Opened;
 use backupengine_api::Code;
 use backupengine_maintain::keep::{self, KeepError, KeptSnapshot};
 use backupengine_model::{SelectError, SessionNo, SnapshotInfo, SnapshotSelector, select};
-use backupengine_store::Keeper;
+use backupengine_store::{Keeper, Maintainable};
 use backupengine_transfer::TransferError;
 use backupengine_vault::Vault;
 use std::collections::BTreeSet;
@@ -138,6 +138,14 @@ impl Opened {
     /// # Errors
     /// Where the server is not reached.
     pub(crate) fn keeper(&self) -> Result<&dyn Keeper, Failure> {
+        Ok(self.upkeep()?)
+    }
+
+    /// The ledger's side that gives space back.
+    ///
+    /// # Errors
+    /// Where the server is not reached.
+    pub(crate) fn upkeep(&self) -> Result<&dyn Maintainable, Failure> {
         self.keeper.as_deref().ok_or_else(|| {
             Failure::new(Kind::Unreachable, "the server is not reached, and it decides this".to_owned())
                 .hint("run it again when the network is there")

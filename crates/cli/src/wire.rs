@@ -18,7 +18,7 @@ use crate::{cache, floor, secret};
 use backupengine_model::{DeviceId, RootHash, SessionNo, VaultId};
 use backupengine_push::LiveSeeds;
 use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
-use backupengine_store::{BlockCache, DiskCache, FolderStore, Keeper, Readable, Writable};
+use backupengine_store::{BlockCache, DiskCache, FolderStore, Maintainable, Readable, Writable};
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::{Floor, Locked, Unlocked, Vault, VaultConfig, VaultError};
 use std::future::Future;
@@ -49,8 +49,8 @@ pub(crate) struct Wire {
 pub(crate) struct Opened {
     pub(crate) vault: Vault,
     pub(crate) store: Arc<dyn Writable>,
-    /// Decides which snapshots stay, where it is reached.
-    pub(crate) keeper: Option<Arc<dyn Keeper>>,
+    /// Decides which snapshots stay and gives space back, where it is reached.
+    pub(crate) keeper: Option<Arc<dyn Maintainable>>,
     /// Where it lies.
     pub(crate) place: Place,
     /// The account it belongs to, where it does.
@@ -94,7 +94,7 @@ impl Default for How {
 /// The store of a vault that is still locked.
 struct Found {
     store: Arc<dyn Writable>,
-    keeper: Arc<dyn Keeper>,
+    keeper: Arc<dyn Maintainable>,
     online: Option<(Online, PresignedStore)>,
 }
 

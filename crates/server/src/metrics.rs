@@ -82,10 +82,8 @@ impl Metrics {
             ("deletions_failed", &self.unswept),
         ] {
             let count = count.load(Ordering::Relaxed);
-            let _ = write!(
-                text,
-                "# TYPE backupengine_{name}_total counter\nbackupengine_{name}_total {count}\n"
-            );
+            let _ =
+                write!(text, "# TYPE backupengine_{name}_total counter\nbackupengine_{name}_total {count}\n");
         }
         text
     }

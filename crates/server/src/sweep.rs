@@ -61,7 +61,9 @@ struct Due {
 impl Due {
     /// Whether an object of the bucket is one of its packs.
     fn has_pack(&self, key: &str) -> bool {
-        let Some(name) = key.strip_prefix(&self.prefix).filter(|name| is_blob_name(name)) else { return false };
+        let Some(name) = key.strip_prefix(&self.prefix).filter(|name| is_blob_name(name)) else {
+            return false;
+        };
         let of_session = name.strip_prefix(&format!("p/{:08x}/", self.session));
         let number = of_session.and_then(|digits| u64::from_str_radix(digits, 16).ok());
         number.is_some_and(|number| self.packs.iter().any(|(from, until)| (*from..*until).contains(&number)))
@@ -195,9 +197,7 @@ impl Sweep {
             }
             // A store that does not go on would keep us here for ever.
             if last <= after {
-                return Err(ServerError::Storage(
-                    "a LIST does not go on where it was asked to".to_owned(),
-                ));
+                return Err(ServerError::Storage("a LIST does not go on where it was asked to".to_owned()));
             }
             after = last;
         }
@@ -220,10 +220,9 @@ impl Sweep {
     }
 }
 
-fn finished(
-    one: Option<Result<Result<(), ServerError>, tokio::task::JoinError>>,
-) -> Result<(), ServerError> {
-    let broke_off = |cause: tokio::task::JoinError| ServerError::Other(format!("a deletion broke off: {cause}"));
+fn finished(one: Option<Result<Result<(), ServerError>, tokio::task::JoinError>>) -> Result<(), ServerError> {
+    let broke_off =
+        |cause: tokio::task::JoinError| ServerError::Other(format!("a deletion broke off: {cause}"));
     one.map_or(Ok(Ok(())), |one| one.map_err(broke_off))?
 }
 

@@ -20,6 +20,7 @@ mod logout;
 mod ls;
 mod mfa;
 mod mount;
+mod prune;
 mod push;
 mod restore;
 mod signup;
@@ -61,6 +62,7 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Version => version::run(wire),
         Command::Mount(args) => mount::run(wire, &args),
         Command::Restore(args) => restore::run(wire, &args),
+        Command::Prune(args) => prune::run(wire, &args),
         Command::Check(args) => check::run(wire, &args),
         Command::Forget(args) => forget::run(wire, &args),
         Command::Tag(args) => tag::run(wire, &args),

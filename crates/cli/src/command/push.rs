@@ -67,7 +67,7 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
 
 /// Who signs. A dry run on a device that is none of the vault's looks as one that never pushed; nothing is
 /// signed then.
-fn pushing_device(opened: &Opened) -> Result<Device, Failure> {
+pub(crate) fn pushing_device(opened: &Opened) -> Result<Device, Failure> {
     if let Some(device) = &opened.device {
         return Ok(Device { key: device.signing_key(), certificate: device.certificate.clone() });
     }
@@ -84,7 +84,7 @@ fn pushing_device(opened: &Opened) -> Result<Device, Failure> {
 }
 
 /// Random bytes. A key from bytes that are not random would give the vault away, so there is no going on.
-fn fill(bytes: &mut [u8]) {
+pub(crate) fn fill(bytes: &mut [u8]) {
     if getrandom::fill(bytes).is_err() {
         tracing::error!("the system gives no randomness");
         std::process::abort();

@@ -7,8 +7,9 @@ use super::objects::SWEEP_KEY;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput, Range, StreamingBlob,
+    DeleteObjectInput, DeleteObjectOutput, GetObjectInput, GetObjectOutput, HeadObjectInput,
+    HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput, Range,
+    StreamingBlob,
 };
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -145,7 +146,10 @@ impl S3 for Checked {
         Box::pin(async move { self.files.list_objects_v2(need_no_sweep(request)?).await })
     }
 
-    fn delete_object<'a, 'b>(&'a self, request: S3Request<DeleteObjectInput>) -> Answer<'b, DeleteObjectOutput>
+    fn delete_object<'a, 'b>(
+        &'a self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> Answer<'b, DeleteObjectOutput>
     where
         'a: 'b,
         Self: 'b,

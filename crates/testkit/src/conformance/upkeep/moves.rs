@@ -34,7 +34,8 @@ pub fn relocation_packs_are_no_snapshot(vault: &Upkept) {
         wait(vault.two.revive(&[run(pushed, 0, 1)])).expect("a pack is brought back");
         let bytes = 2 * PACK as u64;
         for _ in 0..2 {
-            wait(vault.one.end_relocation(vault.me, session, 2, bytes)).expect("it ends, and again is no error");
+            wait(vault.one.end_relocation(vault.me, session, 2, bytes))
+                .expect("it ends, and again is no error");
         }
         breaks(RuleBroken::NotOpen, wait(vault.one.end_relocation(vault.me, session, 1, bytes)));
         let ended = vault.session(session);
