@@ -183,6 +183,7 @@ fn keeping(person: &Person, judge: &mut Judge, at: &impl Fn(&[&str]) -> Vec<Stri
     assert_eq!(judged["kept"][1]["reasons"], serde_json::json!(["held", "last"]));
     let forgotten = run(&["forget", "latest~1"]);
     judge.document("forget", &forgotten);
+    judge.document("prune", &run(&["prune", "--dry-run"]));
     each(judge, "forget: each of forgotten", &forgotten["forgotten"]);
     each(judge, "snapshots: each", &run(&["snapshots", "--trash"]));
     judge.document("forget: undo", &run(&["forget", "--undo", "latest"]));

@@ -17,7 +17,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 fn push(person: &Person) -> String {
     let ran = person.run(["push", person.at("src").to_str().unwrap()]).expect(0);
-    ran.stdout.lines().last().unwrap().to_owned()
+    ran.stdout.split_whitespace().last().unwrap().to_owned()
 }
 
 /// Bytes of all blobs.
