@@ -12,7 +12,7 @@ use backupengine_store::{
 use backupengine_testkit::build::{Pusher, TestVault, Unwatched, VAULT};
 use backupengine_testkit::shown::everything;
 use backupengine_testkit::{FakeClock, Seeded, now};
-use backupengine_vault::VaultError;
+use backupengine_vault::{Locked, VaultConfig, VaultError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,18 +29,24 @@ pub(crate) struct Ground {
     pub(crate) vault: TestVault,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) shown: BTreeMap<SessionNo, Tree>,
-    /// The same store, where it has mounts.
-    folder: Option<(FolderStore, TempDir)>,
+    /// The same store, as what it is.
+    kept: Kept,
     random: Seeded,
 }
 
-/// Sessions are opened by their device's clock, which is the system's: the ledger's begins there.
+enum Kept {
+    Memory(MemoryStore),
+    Folder(FolderStore, #[allow(dead_code, reason = "dropped with the vault")] TempDir),
+}
+
+/// Begins at the system's time: what is put into a folder carries that.
 pub(crate) fn clock() -> Arc<FakeClock> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Arc::new(FakeClock::at(since.as_secs() as i64 + 1))
 }
 
-fn by(clock: &Arc<FakeClock>) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
+/// For a store.
+pub(crate) fn by(clock: &Arc<FakeClock>) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
     let clock = Arc::clone(clock);
     Arc::new(move || clock.now())
 }
@@ -52,7 +58,8 @@ pub(crate) fn prune_on(
     config: &PruneConfig,
     random: &Seeded,
 ) -> Result<PruneReport, PruneError> {
-    let reader = vault.reader_on(Arc::clone(store) as Arc<dyn Readable>);
+    let locked = Locked::open(Arc::clone(store) as Arc<dyn Readable>)?;
+    let reader = locked.unlock_as(vault.keyring.clone(), VaultConfig::default())?;
     let device = vault.pusher("laptop").device.key.id();
     prune(&reader, &**store, device, config, &|out| random.fill(out))
 }
@@ -61,7 +68,7 @@ impl Ground {
     pub(crate) fn in_memory() -> Self {
         let clock = clock();
         let store = MemoryStore::new(VAULT).by(by(&clock));
-        Self::around(Arc::new(store), clock, None)
+        Self::around(Arc::new(store.clone()), clock, Kept::Memory(store))
     }
 
     pub(crate) fn in_folder() -> Self {
@@ -69,20 +76,28 @@ impl Ground {
         let folder = temp.path().join("vault");
         FolderStore::create(&folder, VAULT).unwrap();
         let store = FolderStore::open_by(&folder, by(&clock)).unwrap();
-        Self::around(Arc::new(store.clone()), clock, Some((store, temp)))
+        Self::around(Arc::new(store.clone()), clock, Kept::Folder(store, temp))
     }
 
-    fn around(
-        store: Arc<dyn Maintainable>,
-        clock: Arc<FakeClock>,
-        folder: Option<(FolderStore, TempDir)>,
-    ) -> Self {
+    fn around(store: Arc<dyn Maintainable>, clock: Arc<FakeClock>, kept: Kept) -> Self {
         let vault = TestVault::around(Arc::clone(&store) as Arc<dyn Writable>);
-        Self { store, vault, clock, shown: BTreeMap::new(), folder, random: Seeded::new(77) }
+        Self { store, vault, clock, shown: BTreeMap::new(), kept, random: Seeded::new(77) }
     }
 
-    fn mounts(&self) -> &FolderStore {
-        &self.folder.as_ref().unwrap().0
+    /// The store, which has mounts.
+    pub(crate) fn mounts(&self) -> &FolderStore {
+        match &self.kept {
+            Kept::Folder(store, _) => store,
+            Kept::Memory(_) => panic!("no vault in a folder"),
+        }
+    }
+
+    /// The store, which can be duplicated.
+    pub(crate) fn memory(&self) -> &MemoryStore {
+        match &self.kept {
+            Kept::Memory(store) => store,
+            Kept::Folder(..) => panic!("no vault in memory"),
+        }
     }
 
     pub(crate) fn push(&mut self, pusher: &Pusher, source: &Source) -> SessionNo {
@@ -124,9 +139,7 @@ impl Ground {
 
     /// Every snapshot that is listed shows what it showed when it was made.
     pub(crate) fn check(&self) {
-        let reader = self.vault.reader();
-        for session in self.live() {
-            let shown = everything(&reader, session).unwrap_or_else(|e| panic!("snapshot {session}: {e}"));
+        for (session, shown) in snapshots_of(&self.vault) {
             assert!(shown == self.shown[&session], "snapshot {session} changed");
         }
     }
@@ -150,6 +163,13 @@ impl Ground {
             .flat_map(|s| s.moved.values().map(|m| (m.gone, m.to)).collect::<Vec<_>>())
             .collect()
     }
+}
+
+/// What every listed snapshot shows.
+pub(crate) fn snapshots_of(vault: &TestVault) -> BTreeMap<SessionNo, Tree> {
+    let reader = vault.reader();
+    let shown = |session| everything(&reader, session).unwrap_or_else(|e| panic!("snapshot {session}: {e}"));
+    reader.list().unwrap().iter().map(|s| (s.session, shown(s.session))).collect()
 }
 
 fn numbers(sessions: &[u32]) -> Vec<SessionNo> {
@@ -229,7 +249,7 @@ fn from_end_to_end_in_a_folder() {
 }
 
 /// Adds files of random bytes, 100 KB each.
-fn add(source: &Source, random: &Seeded, names: &[&str]) {
+pub(crate) fn add(source: &Source, random: &Seeded, names: &[&str]) {
     for name in names {
         let mut bytes = vec![0; 100_000];
         random.fill(&mut bytes);

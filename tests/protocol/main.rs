@@ -8,8 +8,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod collect;
+mod collect_stops;
 mod devices;
 mod fixture;
+mod killed;
 mod nonces;
 mod packs;
 mod processes;

@@ -4,19 +4,23 @@
 //! that ever went into a spool is assigned to its pack: by the trailer where the spool was finished, else by
 //! trying which key opens its first frame. Then no place of a pack may have been sealed with two different results.
 
+use crate::collect::{Ground, prune_on};
+use crate::collect_stops::with_much_to_do;
 use crate::fixture::Base;
+use crate::stepped::Stepped;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
+use backupengine_maintain::PruneConfig;
 use backupengine_model::{FrameKind, PackRef, SessionNo};
 use backupengine_seal::Keyring;
-use backupengine_store::{ErrorKind, Writable};
+use backupengine_store::{ErrorKind, Maintainable, Writable};
 use backupengine_testkit::build::{TestVault, Unwatched};
 use backupengine_testkit::faulty::{Fault, When};
 use backupengine_testkit::recording::SpoolSeen;
-use backupengine_testkit::{Faulty, Recording, now};
+use backupengine_testkit::{Faulty, Recording, Seeded, now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const KINDS: [FrameKind; 8] = [
+const KINDS: [FrameKind; 9] = [
     FrameKind::Data,
     FrameKind::Leaf,
     FrameKind::Index,
@@ -25,6 +29,7 @@ const KINDS: [FrameKind; 8] = [
     FrameKind::Root,
     FrameKind::Footer,
     FrameKind::Dedup,
+    FrameKind::Forwarding,
 ];
 
 /// Which pack a spool was sealed for.
@@ -122,6 +127,38 @@ fn no_pair_twice_over_pushes_stopped_at_every_call() {
 #[test]
 fn no_pair_twice_over_pushes_that_lost_an_answer() {
     over_all_broken_pushes(&Base::in_memory(), Fault::LoseAnswer);
+}
+
+/// Collections that were broken off and repeated: each copies anew, into sessions and under salts of its own.
+#[test]
+fn no_pair_twice_over_collections_stopped_at_every_call() {
+    let ground = with_much_to_do(Ground::in_memory());
+    let recording = Recording::keeping_spools(Arc::clone(&ground.vault.store));
+    let inside: Arc<dyn Writable> = Arc::new(recording.clone());
+    let recorded: Arc<dyn Maintainable> = Arc::new(Stepped::through(inside, &ground.store));
+    let random = Seeded::new(21);
+    for call in 1.. {
+        let broken = Faulty::maintained(Arc::clone(&recorded))
+            .with(When::From(call), Fault::Refuse(ErrorKind::Unavailable));
+        let store: Arc<dyn Maintainable> = Arc::new(broken.clone());
+        let outcome = prune_on(&ground.vault, &store, &PruneConfig::default(), &random);
+        if broken.calls() < call {
+            outcome.unwrap();
+            break;
+        }
+    }
+    ground.check();
+    let salts: BTreeSet<[u8; 8]> =
+        random.given().into_iter().filter_map(|bytes| bytes.try_into().ok()).collect();
+    let sessions: Vec<SessionNo> = ground.sessions().iter().map(|s| s.session).collect();
+    let spools = recording.spools();
+    let finished = spools.iter().filter(|spool| is_finished(spool)).count();
+    let broken = spools.iter().filter(|spool| !is_finished(spool) && !spool.bytes.is_empty()).count();
+    assert!(finished > 2 && broken > 2, "{finished} spools were finished and {broken} broken off");
+    let keyring = &ground.vault.keyring;
+    let assigned =
+        spools.iter().filter_map(|spool| Some((pack_of(spool, keyring, &salts, &sessions)?, spool)));
+    assert_eq!(sealed_twice(assigned), []);
 }
 
 /// The check itself notices a pack that is sealed twice.
