@@ -98,7 +98,7 @@ fn reached(stage: Stage, folder: &Path, session: u32) -> bool {
 }
 
 /// What a snapshot of the source as it is now must show.
-fn expected_now(source: &Source) -> Tree {
+pub(crate) fn expected_now(source: &Source) -> Tree {
     let vault = TestVault::in_memory();
     let session = vault.pusher("laptop").push(source.path());
     source.part_of(everything(&vault.reader(), session).unwrap())
