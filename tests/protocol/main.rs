@@ -13,6 +13,7 @@ mod collect_stops;
 mod devices;
 mod fixture;
 mod killed;
+mod nested;
 mod nonces;
 mod packs;
 mod processes;
