@@ -73,6 +73,17 @@ impl Source {
         fs::rename(&names[1], self.path().join(format!("moved-{mark:x}"))).unwrap();
     }
 
+    /// Lets it change a thousand times: what was moved away comes back.
+    pub(crate) fn move_back(&self) {
+        let names = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
+        let moved = |path: &PathBuf| path.file_name().unwrap().as_encoded_bytes().starts_with(b"moved-");
+        let mut moved: Vec<PathBuf> = names.filter(moved).collect();
+        moved.sort();
+        let old = moved.len().saturating_sub(5);
+        let back = |path: &PathBuf| self.path().join("a").join(path.file_name().unwrap());
+        moved[..old].iter().for_each(|path| fs::rename(path, back(path)).unwrap());
+    }
+
     /// Only what lies below the source: folders above it change as other tests come and go.
     pub(crate) fn part_of(&self, tree: Tree) -> Tree {
         below(tree, self.path())

@@ -215,7 +215,7 @@ fn killed_anywhere_nothing_is_lost() {
         }
         let source = &sources[random.below(2) as usize];
         source.change();
-        move_back(source);
+        source.move_back();
         states.push_back(expected_now(source));
         if states.len() > STATES {
             states.pop_front();
@@ -247,15 +247,4 @@ fn killed_anywhere_nothing_is_lost() {
     );
     std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
     assert!(killed >= rounds, "{text}");
-}
-
-/// Lets a source change a thousand times: what was moved away comes back.
-fn move_back(source: &Source) {
-    let grown = fs::read_dir(source.path()).unwrap().flatten().map(|entry| entry.path());
-    let mut moved: Vec<PathBuf> =
-        grown.filter(|path| path.file_name().unwrap().as_encoded_bytes().starts_with(b"moved-")).collect();
-    moved.sort();
-    let old = moved.len().saturating_sub(5);
-    let back = |path: &PathBuf| source.path().join("a").join(path.file_name().unwrap());
-    moved[..old].iter().for_each(|path| fs::rename(path, back(path)).unwrap());
 }

@@ -19,3 +19,4 @@ mod packs;
 mod processes;
 mod stepped;
 mod stops;
+mod year;
