@@ -251,8 +251,7 @@ pub(crate) fn upkept() -> Upkept {
     };
     let later = Box::new(moving(LATER.to_vec()));
     let silence = Box::new(moving([&LATER[..], &[SILENCE]].concat()));
-    let (now, keep) = (Box::new(Timestamp::default), Box::new(room));
-    Upkept { one, two, me, other, now, later, silence, at_once: false, keep }
+    Upkept { one, two, me, other, later, silence, at_once: false, keep: Box::new(room) }
 }
 
 /// Two owners' devices at one vault; nothing is answered from memory.

@@ -48,7 +48,6 @@ fn timed<S: Maintainable + 'static>(open: impl Fn(Clock) -> S, keep: Box<dyn Any
         let clock = Arc::clone(&clock);
         move |secs| clock.advance(secs)
     };
-    let shown = Arc::clone(&clock);
     let handle = || {
         let shown = Arc::clone(&clock);
         Arc::new(open(Arc::new(move || shown.now()))) as Arc<dyn Maintainable>
@@ -59,7 +58,6 @@ fn timed<S: Maintainable + 'static>(open: impl Fn(Clock) -> S, keep: Box<dyn Any
         two: handle(),
         me,
         other,
-        now: Box::new(move || shown.now()),
         later: Box::new(hands()),
         silence: Box::new(hands()),
         at_once: true,
@@ -101,6 +99,11 @@ mod recording {
 mod faulty {
     use backupengine_testkit::Faulty;
     backupengine_testkit::store_suite!(|| super::wrapped(super::in_folder(), Faulty::new));
+    backupengine_testkit::upkeep_suite!(|| {
+        let inner = super::upkept_folder();
+        let (one, two) = (Faulty::maintained(inner.one), Faulty::maintained(inner.two));
+        super::Upkept { one: super::Arc::new(one), two: super::Arc::new(two), ..inner }
+    });
 }
 
 mod strict {
@@ -123,12 +126,19 @@ mod presigned_store {
     backupengine_testkit::upkeep_suite!(super::account::upkept);
 }
 
-/// A store without a clock of its own keeps the time it was given.
+/// What is silent is decided by that clock; the device's own says nothing there.
 #[test]
-fn the_time_a_session_was_opened_is_kept_as_given() {
-    let given = Timestamp { secs: 1_700_000_000, nanos: 7 };
-    for vault in [memory(), in_folder()] {
-        now(vault.one.open_session(vault.me, given)).unwrap();
-        assert_eq!(now(vault.two.sessions()).unwrap()[0].opened, given);
+fn a_session_is_opened_by_the_clock_of_its_ledger() {
+    for vault in [upkept_memory(), upkept_folder()] {
+        let given = Timestamp { secs: 1_700_000_000, nanos: 7 };
+        let mut opened = Vec::new();
+        for _ in 0..2 {
+            let session = now(vault.one.open_session(vault.me, given)).unwrap().session;
+            let sessions = now(vault.two.sessions()).unwrap().sessions;
+            opened.push(sessions.into_iter().find(|s| s.session == session).unwrap().opened.secs);
+            (vault.later)(100);
+        }
+        assert_eq!(opened[1], opened[0] + 100);
+        assert!(opened[0] > given.secs);
     }
 }

@@ -332,6 +332,15 @@ begin
   end loop;
   select * into v from app.vault y where y.id = v.id for update;
   perform app.need_counters(v, version, epoch);
+  -- What lies in its copy alone stays there while a push is open: it may need frames that a second copy lacks, and there is
+  -- nothing to bring back. Under the lock, which opening a session takes as well.
+  if exists (select from app.session o where o.vault = v.id and o.state = 'open' and o.kind = 'push')
+     and exists (select from jsonb_array_elements(list) as m
+                 join app.moved g on g.vault = v.id and g.s = (m ->> 'from_session')::bigint
+                   and g.number = (m ->> 'from_number')::bigint and g.given_up) then
+    perform app.refuse('in_use', 'Some of these packs lie in a copy alone, and a push is open that may need all of it.',
+                       'Try again when it has ended.');
+  end if;
   begin
     insert into app.moved as o (tenant, vault, s, number, to_s, to_number, epoch)
       select v.tenant, v.id, (m ->> 'from_session')::bigint, (m ->> 'from_number')::bigint,

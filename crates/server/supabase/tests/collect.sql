@@ -229,11 +229,18 @@ select is(test.state('reader', 4, 1), 'here', 'the other pack is where it was');
 select is((select revived from app.gc_log where epoch = 8), '[{"from": 1, "count": 1, "session": 4}]', 'the log says so');
 select is((test.call('writer', 'gc-unretire', test.packs(test.run(4, 0, 2))) -> 'gc_epoch')::bigint, 8::bigint, 'again is no epoch');
 select is(test.code('bob', 'gc-unretire', test.packs(test.run(4, 0, 2))), 'not_found', 'not by another account');
+select is(test.code('maintainer', 'gc-move', test.move(8, 4, 1, 7, 0, 4, 0, 7, 0)), 'in_use',
+  'what lies in its copy alone stays there while a push is open');
+select is(test.try('maintainer', 'gc-move', test.move(8, 4, 1, 7, 0)), 'ok', 'what can be brought back moves');
+update app.session set kind = 'heal' where s = 8;
+select is(test.try('maintainer', 'gc-move', test.move(8, 4, 0, 7, 0)), 'ok', 'a session that refers to nothing is none');
+update app.session set kind = 'push' where s = 8;
 do $$ begin perform test.call('writer', 'session-abort', jsonb_build_object('vault', test.vault(1), 'session', 8)); end $$;
 
 select is(test.code('maintainer', 'gc-move', test.move(8, 4, 0, 7, 0, 4, 1, 6, 0)), 'ok', 'moved again');
 select is(test.state('reader', 4, 0), 'moved 7 0', 'no chain');
 select is(test.moved('writer', 4), '0>7/0@9/gone 1>6/0@9', 'in a new epoch');
+select is((select moved_at from app.moved where s = 4 and number = 0), now(), 'and a new time');
 do $$ begin perform test.later('73 hours'); end $$;
 select is(test.retire_now(test.run(4, 0, 2)), 'ok', 'nobody needs them any more');
 do $$ begin perform test.later('73 hours'); end $$;

@@ -31,8 +31,6 @@ pub struct Upkept {
     pub me: DeviceId,
     /// Another one.
     pub other: DeviceId,
-    /// The ledger's clock, for where it is told the time.
-    pub now: Box<dyn Fn() -> Timestamp>,
     /// Lets seconds pass, in which whoever writes goes on.
     pub later: Box<dyn Fn(i64)>,
     /// Lets seconds pass, in which nobody does anything.
@@ -56,7 +54,7 @@ macro_rules! upkeep_suite {
             relocation_packs_are_no_snapshot, only_its_own_device_ends_a_relocation, moving_compares_both_counters,
             packs_move_from_pushes_to_relocations_only, a_move_is_listed_and_begins_an_epoch,
             the_old_blob_waits_for_its_time_and_for_open_sessions, what_others_were_moved_into_stays,
-            moving_again_makes_no_chain, a_move_is_taken_back_while_its_blob_is_there, a_pack_that_is_going_is_no_target);
+            moving_again_makes_no_chain, what_lies_in_its_copy_alone_stays_while_a_push_is_open, a_move_is_taken_back_while_its_blob_is_there, a_pack_that_is_going_is_no_target);
         $crate::upkeep_suite!(@each $make; keep:
             the_trash_is_listed_no_more_and_can_be_emptied_back, the_trash_counts_until_its_time_is_over,
             what_is_held_goes_nowhere, a_label_is_replaced, of_several_snapshots_all_go_or_none);
@@ -74,7 +72,8 @@ const PACK: usize = 100;
 
 impl Upkept {
     fn open(&self) -> SessionNo {
-        wait(self.one.open_session(self.me, (self.now)())).expect("a session opens").session
+        // Opened by the ledger's clock, whatever the device's says.
+        wait(self.one.open_session(self.me, Timestamp::default())).expect("a session opens").session
     }
 
     /// A whole push of so many packs.

@@ -1,5 +1,5 @@
 //! The ledger by the control plane: lists in pages, sessions, commits.
-use super::upkeep::calls;
+use super::upkeep::{calls, sound};
 use super::{Core, mount, store_error};
 use backupengine_api::{
     BlobPage, CommitSession, Empty, ListBlobs, ListSessions, ListSnapshots, MovedNumber, OfVault, Opaque,
@@ -120,6 +120,7 @@ impl Core {
     }
 
     pub(crate) async fn revive(&self, packs: &[PackRun]) -> Result<Counters, StoreError> {
+        sound(packs)?;
         let mut at = Counters::default();
         for part in calls(packs) {
             let packs = part.iter().map(of_run).collect();

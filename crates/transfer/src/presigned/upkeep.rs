@@ -33,6 +33,7 @@ impl Core {
     }
 
     async fn retire(&self, mut at: Counters, packs: &[PackRun]) -> Result<Counters, StoreError> {
+        sound(packs)?;
         for part in calls(packs) {
             let request = RetirePacks {
                 vault: self.vault,
@@ -64,6 +65,7 @@ impl Core {
 
     async fn purge(&self, packs: &[PackRun], haste: Haste) -> Result<Vec<PackRun>, StoreError> {
         patient(haste)?;
+        sound(packs)?;
         let mut gone = Vec::new();
         for part in packs.chunks(CALL) {
             let request = PackSets { vault: self.vault, packs: part.iter().map(of_run).collect() };
@@ -139,6 +141,13 @@ fn patient(haste: Haste) -> Result<(), StoreError> {
              nothing is deleted at once",
         )),
     }
+}
+
+/// Runs of no packs and beyond all numbers are none of any session: the server would take the call for one that does not
+/// read.
+pub(super) fn sound(packs: &[PackRun]) -> Result<(), StoreError> {
+    let good = |run: &PackRun| run.count > 0 && run.from.checked_add(run.count).is_some();
+    if packs.iter().all(good) { Ok(()) } else { Err(StoreError::rule(RuleBroken::WrongPack)) }
 }
 
 /// One call at least: it is the server that says whether the counters are these.

@@ -43,6 +43,8 @@ pub fn only_packs_that_were_committed_are_retired(vault: &Upkept) {
         (run(session, 1, 2), RuleBroken::WrongPack),
         (run(session, 2, 1), RuleBroken::WrongPack),
         (run(open, 0, 1), RuleBroken::WrongPack),
+        (run(session, 0, 0), RuleBroken::WrongPack),
+        (run(session, u32::MAX, 2), RuleBroken::WrongPack),
     ] {
         breaks(rule, wait(vault.one.retire(at, &[run(session, 0, 1), bad])));
         breaks(rule, wait(vault.one.revive(&[run(session, 0, 1), bad])));

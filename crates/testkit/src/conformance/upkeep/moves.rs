@@ -194,6 +194,25 @@ pub fn a_move_is_taken_back_while_its_blob_is_there(vault: &Upkept) {
     assert!(vault.is_there(BlobKey::Pack(pushed, 1)));
 }
 
+/// It may need frames that a second copy lacks, and there is nothing left to bring back.
+pub fn what_lies_in_its_copy_alone_stays_while_a_push_is_open(vault: &Upkept) {
+    let (pushed, first, second) = (vault.push(2), vault.relocation(1), vault.relocation(1));
+    relocate(vault, &[one((pushed, 0), (first, 0))]);
+    (vault.later)(GRACE_SECS);
+    assert_eq!(vault.purge(&[run(pushed, 0, 2)]), [run(pushed, 0, 1)]);
+    let at = relocate(vault, &[one((pushed, 1), (first, 0))]);
+    let writing = vault.open();
+    let both = [one((pushed, 1), (second, 0)), one((pushed, 0), (second, 0))];
+    breaks(RuleBroken::InUse, wait(vault.one.relocate(at, &both)));
+    assert_eq!(place(vault, pushed, 1), Some((first, 0, at.gc_epoch, false)), "all or none");
+    // One that can be taken back moves, and other sessions are no matter.
+    relocate(vault, &both[..1]);
+    wait(vault.one.open_relocation(vault.me, SessionKind::Heal)).expect("a session opens");
+    let commit = Commit { gc_epoch: Some(vault.epoch()), ..vault.commit(writing, 0) };
+    wait(vault.one.commit(vault.me, &commit)).expect("a commit is taken");
+    relocate(vault, &both);
+}
+
 /// Neither is what is gone moved, nor anything moved into what is going.
 pub fn a_pack_that_is_going_is_no_target(vault: &Upkept) {
     let (pushed, copies) = (vault.push(2), vault.relocation(2));
