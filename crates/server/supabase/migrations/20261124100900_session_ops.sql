@@ -50,7 +50,7 @@ begin
     if one.state = 'expired' then
       perform app.doom_announced(of_vault, session);
     end if;
-    delete from app.announced a where a.tenant = app.my_tenant() and a.vault = of_vault and a.s = session;
+    delete from app.announced a where a.tenant = one.tenant and a.vault = of_vault and a.s = session;
   end if;
 end $$;
 
