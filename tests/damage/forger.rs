@@ -37,7 +37,7 @@ pub(crate) enum Stage<'a> {
 }
 
 /// A pack being filled.
-struct Pack<'a> {
+pub(crate) struct Pack<'a> {
     vault: &'a TestVault,
     pack: PackRef,
     body: Vec<u8>,
@@ -45,13 +45,13 @@ struct Pack<'a> {
 }
 
 impl<'a> Pack<'a> {
-    fn new(vault: &'a TestVault, session: SessionNo, number: u32) -> Self {
+    pub(crate) fn new(vault: &'a TestVault, session: SessionNo, number: u32) -> Self {
         let salt = [session.0 as u8, number as u8, 7, 7, 7, 7, 7, 7];
         let pack = PackRef { session, number, salt, epoch: 1 };
         Self { vault, pack, body: Vec::new(), footer: Footer::default() }
     }
 
-    fn frame(&mut self, kind: FrameKind, plain: &[u8], contents: Vec<FooterContent>) -> FrameRef {
+    pub(crate) fn frame(&mut self, kind: FrameKind, plain: &[u8], contents: Vec<FooterContent>) -> FrameRef {
         let (start, offset) = (self.body.len(), self.body.len() as u32);
         self.body.push(codec::RAW);
         self.body.extend_from_slice(plain);
@@ -61,20 +61,20 @@ impl<'a> Pack<'a> {
         FrameRef { pack: self.pack, offset, stored_len }
     }
 
-    /// Puts it; its size and the length of its head.
-    fn put(self, head: &[u8]) -> (u64, u32) {
+    /// Puts it, with a head where it has one; its size and the length of its sealed head.
+    pub(crate) fn put(self, head: Option<(FrameKind, &[u8])>) -> (u64, u32) {
         let (key, mut blob) = (self.vault.keyring.pack_key(&self.pack).unwrap(), self.body);
         let footer = [&[codec::RAW], &self.footer.encode()[..]].concat();
         let footer_len = (footer.len() + TAG_LEN) as u32;
-        let head_len = if head.is_empty() { 0 } else { (head.len() + 1 + TAG_LEN) as u32 };
+        let head_len = head.map_or(0, |(_, plain)| (plain.len() + 1 + TAG_LEN) as u32);
         let end = lay_out(blob.len() as u64, footer_len, head_len, None);
         blob.resize(end.footer_at as usize, 0xf1);
         blob.extend_from_slice(&footer);
         key.seal(FrameKind::Footer, end.footer_at as u32, &mut blob, end.footer_at as usize);
-        if head_len > 0 {
+        if let Some((kind, plain)) = head {
             blob.push(codec::RAW);
-            blob.extend_from_slice(head);
-            key.seal(FrameKind::Root, end.head_at as u32, &mut blob, end.head_at as usize);
+            blob.extend_from_slice(plain);
+            key.seal(kind, end.head_at as u32, &mut blob, end.head_at as usize);
         }
         let trailer = Trailer { pack: self.pack, footer_len, head_len, commitment: *key.commitment() };
         blob.extend_from_slice(&trailer.encode());
@@ -204,7 +204,7 @@ pub(crate) fn forge_into(vault: &TestVault, device: &DeviceKey, role: Role, err:
     err(Stage::Entries(&mut nodes));
     let top = write_tree(&mut pack, &nodes, &frames, err);
     err(Stage::Footer(&mut pack.footer));
-    let size = pack.put(&[]).0;
+    let size = pack.put(None).0;
 
     let mut root = Pack::new(vault, session, PackRef::ROOT);
     let mut set = ReferenceSet::default();
@@ -237,7 +237,7 @@ pub(crate) fn forge_into(vault: &TestVault, device: &DeviceKey, role: Role, err:
     err(Stage::Root(&mut record));
     record.signature = device.sign_root(&record.encode_unsigned());
     let id = SnapshotId(root.pack.salt);
-    let (root_size, head_len) = root.put(&record.encode());
+    let (root_size, head_len) = root.put(Some((FrameKind::Root, &record.encode())));
     let (created, device_name) = (record.created, record.device_name.clone());
     let (tags, sources) = (record.tags.clone(), record.sources.clone());
     let mut info = SnapshotInfo { session, id, created, device: device.id(), device_name, tags, sources };
