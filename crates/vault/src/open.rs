@@ -82,10 +82,7 @@ impl Opener {
                 // The pack may have been moved since its key was kept, or the bytes were spoiled on their way.
                 tracing::debug!(error = crate::error::describe(&error), "fetching a frame again");
                 count(&self.fetcher.counters().refetched, 1);
-                self.packs.remove(&at.pack);
-                let blob = blob_of(at.pack.session, at.pack.number);
-                self.fetcher.forget(blob, at.offset.into(), at.stored_len.into());
-                self.fetcher.forget_end(blob);
+                self.forget(at);
                 self.open_once(kind, at, plain_len)
             }
             done => done,
@@ -101,11 +98,34 @@ impl Opener {
 
     /// What was sealed, with the length of the plaintext. It was decoded once: nothing is copied that is not whole.
     pub(crate) fn body(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
+        match self.body_once(kind, at) {
+            Err(VaultError::Damaged { .. }) => {
+                count(&self.fetcher.counters().refetched, 1);
+                self.forget(at);
+                self.body_once(kind, at)
+            }
+            done => done,
+        }
+    }
+
+    fn body_once(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
         let (sealed, blob, offset) = self.unsealed(kind, at, None)?;
         let body = Bytes::copy_from_slice(&sealed);
         let plain = codec::decode(kind, Wiped(sealed), None)
             .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
         Ok((body, plain.len() as u32))
+    }
+
+    /// Drops what is kept of a frame and of its pack's end, under the pack's name and where the frame was moved to.
+    fn forget(&self, at: &FrameRef) {
+        let blob = blob_of(at.pack.session, at.pack.number);
+        let known = self.packs.remove(&at.pack);
+        self.fetcher.forget(blob, at.offset.into(), at.stored_len.into());
+        self.fetcher.forget_end(blob);
+        let place = known.as_ref().and_then(|(_, pack)| pack.place(at).ok());
+        if let Some(place) = place.filter(|place| place.blob != blob) {
+            self.fetcher.forget(place.blob, place.offset.into(), place.len.into());
+        }
     }
 
     fn open_once(

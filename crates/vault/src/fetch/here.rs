@@ -8,6 +8,7 @@ use super::blocks::{Block, Blocks};
 use super::end;
 use super::rent::Class;
 use crate::stats::count;
+use backupengine_format::limits::PACK_MAX;
 use backupengine_store::{BlobKey, END_BLOCK, Got, StoreError};
 use bytes::Bytes;
 use std::ops;
@@ -68,6 +69,26 @@ impl Blocks {
         };
         disk.drop_blocks(blob, END_BLOCK..END_BLOCK + 1);
         true
+    }
+
+    /// Drops what is kept of a blob from this byte to its end, the kept end and the believed length among it; whether
+    /// there was anything but the length.
+    pub(crate) fn forget_from(&self, blob: BlobKey, offset: u64) -> bool {
+        let core = &self.core;
+        let total = core.lock().totals.remove(&blob);
+        let last = total.unwrap_or(offset).saturating_sub(1);
+        // Lengths that nobody vouches for are none to count to.
+        let last = last.min(PACK_MAX) / core.grid;
+        let blocks = (offset.min(PACK_MAX) / core.grid).min(last)..last + 1;
+        let mut kept = false;
+        for block in blocks.filter_map(|block| u32::try_from(block).ok()) {
+            kept |= core.holds(blob, block);
+            core.kept().memory.remove(&(blob, block));
+            if let Some(disk) = &core.kept().disk {
+                disk.drop_blocks(blob, block..block + 1);
+            }
+        }
+        self.forget_end(blob) || kept
     }
 
     /// Whether the end of a blob is on this device.

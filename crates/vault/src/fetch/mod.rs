@@ -208,14 +208,15 @@ impl Fetcher {
         Ok(got)
     }
 
-    /// Loads something from the end of a blob; once more where what this device kept of that end may be to blame.
+    /// Loads something that lies at the end of a blob and says itself where it is damaged; once more where what this
+    /// device kept of that end may be to blame.
     pub(crate) fn load_end<T>(
         &self,
         blob: BlobKey,
         load: impl Fn() -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         match load() {
-            Err(VaultError::Damaged { .. }) if self.forget_end(blob) => load(),
+            Err(VaultError::Damaged { offset, .. }) if self.forget_from(blob, offset) => load(),
             done => done,
         }
     }
@@ -223,6 +224,11 @@ impl Fetcher {
     /// Drops what this device keeps of the end of a blob; whether it kept any.
     pub(crate) fn forget_end(&self, blob: BlobKey) -> bool {
         self.blocks.as_ref().is_some_and(|blocks| blocks.forget_end(blob))
+    }
+
+    /// Drops what this device keeps of a blob from this byte on; whether it kept any.
+    fn forget_from(&self, blob: BlobKey, offset: u64) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| blocks.forget_from(blob, offset))
     }
 
     /// The parts of a range that are on this device, and the blocks that are not; none of either where the store is

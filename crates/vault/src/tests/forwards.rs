@@ -150,3 +150,43 @@ fn a_relocation_pack_must_be_what_the_ledger_calls_it() {
     world.replace(BlobKey::Pack(to, 0), second);
     assert_eq!(read(&world, moved, session), Err(ReadFailure::Damaged));
 }
+
+/// A vault behind a network whose moved pack is read, the way there being damaged once. `at`: which byte of the
+/// relocation pack, from its end.
+fn read_after_damage(at: impl Fn(&[u8]) -> usize) {
+    let (mut world, session, _) = world();
+    let (to, moved) = move_away(&mut world, session, None);
+    let mut store = Counting::new(&world);
+    store.grid = 65_536;
+    let config = VaultConfig { memory: 16 << 20, read_ahead_threads: 0, ..VaultConfig::default() };
+    let locked = Locked::open(Arc::new(store)).unwrap().with_relocations(Arc::new(moved));
+    let vault = locked.unlock_as(world.keyring.clone(), config).unwrap();
+    let sound = [0, 1].map(|number| world.blob(BlobKey::Pack(to, number)));
+    for (number, blob) in (0..).zip(&sound) {
+        let mut damaged = blob.clone();
+        let at = at(&damaged);
+        damaged[at] ^= 1;
+        world.replace(BlobKey::Pack(to, number), damaged);
+    }
+    let look = || {
+        let dir = vault.lookup(NodeId::root(session), b"d")?.expect("listed in the root").id;
+        let file = vault.lookup(dir, b"data")?.expect("was pushed").id;
+        let mut out = vec![0; 11];
+        vault.read_at(file, 0, &mut out)?;
+        Ok::<_, backupengine_model::ReadError>(out)
+    };
+    assert_eq!(look().unwrap_err().failure, ReadFailure::Damaged);
+    for (number, blob) in (0..).zip(sound) {
+        world.replace(BlobKey::Pack(to, number), blob);
+    }
+    assert_eq!(look().unwrap(), b"moved bytes");
+}
+
+#[test]
+fn what_of_a_relocation_pack_was_damaged_on_its_way_is_fetched_again() {
+    // Its trailer, the table before it, and a frame: "other" comes first, then what was moved.
+    let table = |blob: &[u8]| blob.len() - 64 - 8;
+    read_after_damage(|blob| blob.len() - 10);
+    read_after_damage(table);
+    read_after_damage(|_| 4 + 1 + 1 + 16 + 3);
+}
