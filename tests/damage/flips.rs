@@ -4,7 +4,7 @@
 //! exactly what needs the bytes that were hit, never panics, never hangs; a damaged cache loses nothing at all.
 //!
 //! ```text
-//! scripts/flips [N]                      the whole campaign (100 000 damages), in an optimised build, with its table
+//! scripts/flips [N]                      the whole campaign (100 000 damages) with its table
 //! BACKUPENGINE_FLIPS=100000              how many damages; a few thousand where it is not set
 //! BACKUPENGINE_FLIPS_SEED=123            other ones than always
 //! BACKUPENGINE_FLIPS_CASE=objects:4711   one case again, as a failure names it
@@ -88,9 +88,10 @@ fn random_damage_serves_no_wrong_byte_and_costs_only_what_it_hit() {
     }
     if only.is_none() {
         // That it hit what it says: every kind, some of which cost something and some nothing.
-        let (kinds, (right, refused)) = (tally.kinds(), tally.answered());
+        let (kinds, (right, refused, fetched)) = (tally.kinds(), tally.answered());
         assert!(kinds.len() >= 22, "only {kinds:?} were hit");
         assert!(right > total && refused > total / 4, "{right} right, {refused} refused");
+        assert!(fetched > total / 20, "only {fetched} ranges were fetched again for a damaged cache");
     }
 }
 

@@ -13,6 +13,7 @@ use backupengine_model::SessionNo;
 use backupengine_store::{
     BLOCK_LEN, BlobKey, BlockCache, DiskCache, END_BLOCK, FolderStore, Readable, WriteBehind,
 };
+use backupengine_testkit::recording::Call;
 use backupengine_testkit::{Late, Recording, Seeded};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -224,9 +225,11 @@ impl Group for Cached {
         let (kind, act, doubtful) = self.damage(random);
         let cache = self.meet(random);
         let store = self.far();
-        let reader = self.ground.open(Arc::new(store) as Arc<dyn Readable>, Some(cache)).unwrap();
+        let reader = self.ground.open(Arc::new(store.clone()) as Arc<dyn Readable>, Some(cache)).unwrap();
         let asked = self.choose(random, &doubtful, number % EVERYTHING == 0);
         let failed = ask(&self.ground, &reader, &asked, &BTreeSet::new(), row).err();
+        let gets = store.calls().into_iter().filter(|call| matches!(call, Call::Get { .. }));
+        row.fetched += gets.count() as u64;
         if kind == "size of the cache" || failed.is_some() {
             self.fill();
         }

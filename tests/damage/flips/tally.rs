@@ -22,6 +22,8 @@ pub(crate) struct Row {
     /// Refused though nothing they need was damaged, or with an error of a wrong kind.
     pub(crate) lost: u64,
     pub(crate) panics: u64,
+    /// Ranges that had to be fetched though the cache had held everything.
+    pub(crate) fetched: u64,
 }
 
 impl Row {
@@ -32,6 +34,7 @@ impl Row {
         self.wrong += other.wrong;
         self.lost += other.lost;
         self.panics += other.panics;
+        self.fetched += other.fetched;
     }
 }
 
@@ -84,10 +87,12 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).rows.keys().copied().collect()
     }
 
-    /// Reads that were right and reads that were refused.
-    pub(crate) fn answered(&self) -> (u64, u64) {
+    /// Reads that were right, reads that were refused, and ranges that were fetched again.
+    pub(crate) fn answered(&self) -> (u64, u64, u64) {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.rows.values().fold((0, 0), |(right, refused), row| (right + row.right, refused + row.refused))
+        let mut sum = Row::default();
+        inner.rows.values().for_each(|row| sum.add(row));
+        (sum.right, sum.refused, sum.fetched)
     }
 }
 
@@ -97,15 +102,15 @@ impl fmt::Display for Tally {
         let mut sum = Row::default();
         writeln!(
             f,
-            "{:<24} {:>8} {:>10} {:>10} {:>6} {:>6} {:>7} {:>6}",
-            "object", "damages", "right", "refused", "wrong", "lost", "panics", "hangs"
+            "{:<24} {:>8} {:>10} {:>10} {:>8} {:>6} {:>6} {:>7} {:>6}",
+            "object", "damages", "right", "refused", "fetched", "wrong", "lost", "panics", "hangs"
         )?;
         let mut line = |name: &str, row: &Row| {
-            let Row { damages, right, refused, wrong, lost, panics } = row;
+            let Row { damages, right, refused, wrong, lost, panics, fetched } = row;
             // A read that hangs ends the whole run: a run that ends had none.
             writeln!(
                 f,
-                "{name:<24} {damages:>8} {right:>10} {refused:>10} {wrong:>6} {lost:>6} {panics:>7} {:>6}",
+                "{name:<24} {damages:>8} {right:>10} {refused:>10} {fetched:>8} {wrong:>6} {lost:>6} {panics:>7} {:>6}",
                 0
             )
         };
