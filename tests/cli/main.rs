@@ -15,6 +15,7 @@
 
 mod account_cache;
 mod account_devices;
+mod account_faults;
 mod account_first;
 mod account_hard;
 mod account_json;

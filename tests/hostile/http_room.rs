@@ -12,9 +12,9 @@ use backupengine_store::{BlobKey, BlobKind, BlobReader, Range, Readable};
 use backupengine_testkit::build::{Pusher, TestVault, VAULT};
 use backupengine_testkit::shown;
 use backupengine_testkit::wait;
-use backupengine_tests::account::{DeviceKeys, Server, base64, idem};
+use backupengine_tests::account::{DeviceKeys, MemoryKeeper, Server, base64, idem};
 use backupengine_tests::relay::{Asked, Relay, Reply};
-use backupengine_transfer::{Account, PresignedConfig, PresignedStore};
+use backupengine_transfer::{Account, PresignedConfig, PresignedStore, TransferError};
 use backupengine_vault::Vault;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,8 @@ pub(crate) struct Room {
     /// Each pushed a new small file; a large one is in all of them.
     pub(crate) sessions: Vec<SessionNo>,
     pub(crate) account: Account,
+    /// The same device's, for cases in which the control plane stays away: its calls end soon.
+    pub(crate) hurried: Account,
     /// A second device that the server let in: nobody certified its key.
     pub(crate) stranger: (Account, DeviceKeys),
     /// Before the control plane.
@@ -47,7 +49,7 @@ impl Room {
         let (control, storage) = (Relay::start(), Relay::start());
         let server = Server::behind(&control, &storage, |_| {}, |_| {});
         let (folder, spools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (account, keys, stranger) = {
+        let (account, hurried, keys, stranger) = {
             let user = server.user("a@example.org");
             let (first, second) = (user.device(1), user.device(2));
             let made = json!({"vault": VAULT.to_string(), "root_public": base64(&[7; 32]),
@@ -57,7 +59,8 @@ impl Room {
             let approved = json!({"vault": VAULT.to_string(), "device": id, "role": "owner",
                                   "certificate": base64(b"c"), "idem": idem()});
             first.ok("device-approve", &approved);
-            (first.account(), first.keys.clone(), (second.account(), second.keys.clone()))
+            let hurried = first.account_within(MemoryKeeper::new(&first.session), Duration::from_secs(1));
+            (first.account(), hurried, first.keys.clone(), (second.account(), second.keys.clone()))
         };
         let vault = TestVault::around(Arc::new(open(&account, spools.path(), Duration::from_secs(2))));
         vault.put_envelopes();
@@ -65,8 +68,19 @@ impl Room {
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         std::fs::write(folder.path().join("folder/large"), noise(1, 300_000)).unwrap();
         let sessions = Vec::new();
-        let mut room =
-            Self { vault, device, sessions, account, stranger, control, storage, server, folder, spools };
+        let mut room = Self {
+            vault,
+            device,
+            sessions,
+            account,
+            hurried,
+            stranger,
+            control,
+            storage,
+            server,
+            folder,
+            spools,
+        };
         for _ in 0..pushes {
             room.grow();
         }
@@ -99,6 +113,17 @@ impl Room {
     /// One that asks for the list each time.
     pub(crate) fn asking_store(&self) -> PresignedStore {
         open(&self.account, self.spools.path(), Duration::ZERO)
+    }
+
+    /// One whose calls end soon, and that asks for the list each time.
+    pub(crate) fn hurried_store(&self) -> Result<PresignedStore, TransferError> {
+        let config = PresignedConfig {
+            fresh: Duration::ZERO,
+            tries: 2,
+            timeout: Duration::from_secs(1),
+            ..PresignedConfig::new(self.spools.path().to_owned())
+        };
+        PresignedStore::open(&self.hurried, config)
     }
 
     /// A client that has only the server's word.

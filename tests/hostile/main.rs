@@ -12,6 +12,7 @@ mod devices;
 mod envelopes;
 mod forgotten;
 mod http_blobs;
+mod http_faults;
 mod http_grants;
 mod http_keys;
 mod http_lists;

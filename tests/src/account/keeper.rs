@@ -78,7 +78,12 @@ impl Device<'_> {
 
     /// The same with a keeper that the test looks into.
     pub fn account_with(&self, keeper: MemoryKeeper) -> Account {
-        let config = AccountConfig { base: self.server.base().to_owned(), timeout: Duration::from_secs(60) };
+        self.account_within(keeper, Duration::from_secs(60))
+    }
+
+    /// The same, whose calls may take so long.
+    pub fn account_within(&self, keeper: MemoryKeeper, timeout: Duration) -> Account {
+        let config = AccountConfig { base: self.server.base().to_owned(), timeout };
         Account::new(config, Arc::new(self.keys.clone()), Arc::new(keeper)).unwrap()
     }
 }
