@@ -10,7 +10,7 @@
 //! look-ups agree, a listing resumes anywhere, nothing grows with use. A read gives exactly what was asked
 //! for up to the end of the file, or an error.
 //!
-//! **Where it is tested.** Beside the code; on trees in `tests/mount`, the same scenarios as on FUSE.
+//! **Where it is tested.** Beside the code, on a small tree; in `tests/mount`, the same scenarios as on FUSE.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -24,6 +24,10 @@ mod inode;
 mod invalidate;
 mod namespace;
 mod reason;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod xattr;
 
 pub use attr::{Attr, Owner, VolumeFigures};
