@@ -32,3 +32,19 @@ impl ChunkParams {
 }
 
 const _: () = assert!(ChunkParams::DEFAULT.usable());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_even_in_order_and_in_range() {
+        let usable = |min, avg, max| ChunkParams { min, avg, max }.usable();
+        assert!(usable(64, 256, 1024) && usable(1 << 10, 4 << 10, (4 << 10) + 2));
+        assert!(!usable(1025, 4096, 16384) && !usable(1024, 4097, 16384) && !usable(1024, 4096, 16385));
+        assert!(!usable(4096, 4096, 16384) && !usable(1024, 4096, 4096));
+        assert!(!usable(8192, 4096, 16384) && !usable(1024, 4096, 2048));
+        assert!(!usable(62, 256, 1024) && !usable(64, 254, 1024));
+        assert!(!usable(1 << 10, 8 << 20, 10 << 20) && !usable(1 << 10, 1 << 20, 32 << 20));
+    }
+}
