@@ -88,6 +88,20 @@ mod tests {
     }
 
     #[test]
+    fn hints_come_in_lots_and_half_a_window_early() {
+        let ahead = Ahead::default();
+        let hints: Vec<_> =
+            (10..2000).filter_map(|place| Some((place, ahead.begun(id(1, place))?))).collect();
+        assert_eq!(hints[0], (13, 14..13 + WINDOW + 1));
+        let mut end = hints[0].1.end;
+        for (place, hint) in &hints[1..] {
+            assert_eq!((hint.start, hint.end), (end, place + WINDOW + 1));
+            assert_eq!(hint.start - 1 - place, WINDOW / 2, "what was hinted at and is not yet read");
+            end = hint.end;
+        }
+    }
+
+    #[test]
     fn a_reader_that_jumps_gets_nothing() {
         let ahead = Ahead::default();
         assert!((0..100).all(|step| ahead.begun(id(1, (step * 37) % 101 * 20)).is_none()));

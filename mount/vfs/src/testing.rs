@@ -47,6 +47,8 @@ pub(crate) struct Small {
     pub(crate) hinted: Mutex<Vec<NodeId>>,
     /// How often the list of snapshots was asked for.
     pub(crate) listed: Mutex<usize>,
+    /// How often a parent was asked for.
+    pub(crate) parents: Mutex<usize>,
     /// Gives listings three slots at a time and never says that they end.
     pub(crate) endless: bool,
 }
@@ -181,6 +183,7 @@ impl TreeReader for Small {
     }
 
     fn parent(&self, id: NodeId) -> Result<NodeId, ReadError> {
+        *self.parents.lock().unwrap() += 1;
         self.check(id)?;
         Ok(NodeId { place: parent_of(id.place), ..id })
     }
@@ -249,7 +252,8 @@ impl ContentReader for Small {
         self.check(id)?;
         Ok(match id.place {
             FILE => Some(Nearness { stored: 200, near: 50, to_fetch: 150 }),
-            ZERO => Some(Nearness::default()),
+            // Of a directory there is nothing to say, so nobody has to ask.
+            ZERO | DIR => Some(Nearness::default()),
             _ => None,
         })
     }

@@ -304,6 +304,15 @@ fn listings_begin_with_the_dots_and_go_on_anywhere() {
 }
 
 #[test]
+fn a_listing_that_goes_on_asks_for_no_parent() {
+    let (fs, small) = two();
+    listed(&fs, ino(1, INNER), 0, usize::MAX);
+    assert_eq!(*small.parents.lock().unwrap(), 1);
+    listed(&fs, ino(1, INNER), 2, usize::MAX);
+    assert_eq!(*small.parents.lock().unwrap(), 1);
+}
+
+#[test]
 fn listings_of_what_is_none_are_refused() {
     let (fs, small) = two();
     let list = |ino, from| fs.readdir(Handle::of(ino), DirCursor(from), |_| true);

@@ -161,3 +161,37 @@ fn replacing_a_link_changes_its_number() {
     };
     assert!(latest(&before).is_some() && latest(&before) != latest(&after));
 }
+
+fn cookies(namespace: &Namespace, path: &str) -> Vec<(String, u64)> {
+    let number = if path.is_empty() { ROOT } else { namespace.numbers[path.as_bytes()] };
+    let Some(Own::Folder(folder)) = namespace.get(number) else { panic!("{path} is no folder") };
+    folder.entries.iter().map(|e| (String::from_utf8_lossy(&e.name).into_owned(), e.cookie)).collect()
+}
+
+#[test]
+fn cookies_are_those_of_earlier_mounts() {
+    // Frozen: programs keep them while a mount is replaced.
+    let all = build(&[snapshot(1, 0, "d41625", &[]), snapshot(70_000, 1, "laptop", &[])]);
+    let root = [
+        ("by-device", 3),
+        ("by-tag", 4),
+        ("latest", 5),
+        ("1970-01-01T00-00-00Z_d41625", 17),
+        ("1970-01-01T00-00-01Z_laptop", 70_016),
+    ];
+    assert_eq!(cookies(&all, ""), root.map(|(name, cookie)| (name.to_owned(), cookie)));
+    assert!(cookies(&all, "by-device").contains(&("d41625".to_owned(), 1_277_427_264)));
+}
+
+#[test]
+fn cookies_of_groups_fit_into_32_bits_and_none_are_alike() {
+    // Two names whose hashes are alike in the bits that cookies are made of: the later one goes behind.
+    let names = ["d110126", "d41625", "laptop", "desk", "attic"];
+    let list: Vec<_> = (1..).zip(names).map(|(at, name)| snapshot(at, 0, name, &[])).collect();
+    let found = cookies(&build(&list), "by-device");
+    assert!(found.windows(2).all(|pair| pair[0].1 < pair[1].1), "{found:?}");
+    assert!(found.iter().all(|(_, cookie)| (16..1 << 32).contains(cookie)), "{found:?}");
+    for at in [("d110126", 1_277_427_264), ("d41625", 1_277_427_265)] {
+        assert!(found.contains(&(at.0.to_owned(), at.1)), "{found:?}");
+    }
+}
