@@ -131,7 +131,7 @@ mod tests {
         let (ids, bytes) = (keyring().content_ids(), [7; 5000]);
         let mut hasher = ids.hasher();
         bytes.chunks(999).for_each(|part| hasher.update(part));
-        assert_eq!(format!("{hasher:?}"), "ContentHasher(secret)");
+        assert_eq!(format!("{hasher:?} {ids:?}"), "ContentHasher(secret) ContentIdKey(secret)");
         assert_eq!(hasher.finish(), ids.content_id(&bytes));
     }
 }

@@ -65,6 +65,18 @@ mod tests {
         assert_ne!(device_fingerprint(&[1; 32], &[2; 32]), device_fingerprint(&[2; 32], &[1; 32]));
     }
 
+    /// Both keys and the numbers of the words from another implementation (`tests/golden/seal`).
+    #[test]
+    fn words_are_bits_of_the_hash_eleven_at_a_time() {
+        let key = |hex: &str| -> [u8; 32] {
+            std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+        };
+        let sign = key("d759793bbc13a2819a827c76adb6fba8a49aee007f49f2d0992d99b825ad2c48");
+        let seal = key("30d3c865a48fceb3d6118577cf2e5f228d6ff69866264757785b253cb7a4806a");
+        let list = Language::English.word_list();
+        assert_eq!(device_fingerprint(&sign, &seal), [700, 605, 1774, 490, 247, 1267].map(|at| list[at]));
+    }
+
     #[test]
     fn words_spread_over_the_whole_list() {
         let list = Language::English.word_list();

@@ -185,6 +185,15 @@ mod tests {
         assert_eq!(before.gear(), after.gear());
     }
 
+    /// First and last value from another implementation (`tests/golden/seal`).
+    #[test]
+    fn the_chunkers_table_is_the_vaults() {
+        let table = keyring_of(std::array::from_fn(|i| 0xa0 + i as u8)).gear();
+        assert_eq!(table[0].to_le_bytes(), [0x52, 0x16, 0x3d, 0x0e, 0xce, 0xed, 0xd4, 0xe9]);
+        assert_eq!(table[255].to_le_bytes(), [0xc7, 0x21, 0x62, 0x88, 0xb8, 0x22, 0xbe, 0xac]);
+        assert_ne!(table, keyring().gear());
+    }
+
     #[test]
     fn labels_open_in_their_session_and_vault_only() {
         let ring = keyring();

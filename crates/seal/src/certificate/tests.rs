@@ -188,6 +188,7 @@ fn chains_end_at_four() {
     assert_eq!(Certificate::decode(&fifth.encode()), Err(CertificateError::ChainTooLong));
     assert_eq!(fifth.verify(VAULT, &root_key().public()), Err(CertificateError::ChainTooLong));
     assert_eq!(Certificate::decode(&vec![0; 4097]), Err(CertificateError::ChainTooLong));
+    assert_eq!(Certificate::decode(&vec![0; 4096]), Err(CertificateError::Malformed));
 }
 
 #[test]

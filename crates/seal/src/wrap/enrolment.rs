@@ -151,3 +151,18 @@ impl TryRng for Drawn {
 }
 
 impl TryCryptoRng for Drawn {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_drawn_from_the_same_stream_as_bytes() {
+        let drawn = || Drawn(blake3::Hasher::new_keyed(&[7; 32]).finalize_xof());
+        let (mut words, mut stream, mut bytes) = (drawn(), drawn(), [0; 12]);
+        let Ok(()) = stream.try_fill_bytes(&mut bytes);
+        let (Ok(first), Ok(second)) = (words.try_next_u32(), words.try_next_u64());
+        assert_eq!([&first.to_le_bytes()[..], &second.to_le_bytes()].concat(), bytes);
+        assert_ne!(bytes, [0; 12]);
+    }
+}

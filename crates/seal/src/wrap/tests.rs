@@ -130,6 +130,37 @@ fn a_store_cannot_choose_the_cost() {
 }
 
 #[test]
+fn costs_are_those_of_the_text() {
+    let kdf = |memory_mib: u32, passes, lanes| KdfParams { memory_kib: memory_mib * 1024, passes, lanes };
+    assert_eq!(KdfParams::DEFAULT, kdf(128, 3, 4));
+    assert_eq!(KdfParams::FLOOR, kdf(64, 3, 1));
+    assert_eq!(KdfParams::CEILING, kdf(4096, 64, 64));
+    assert!([KdfParams::DEFAULT, KdfParams::FLOOR, KdfParams::CEILING].into_iter().all(KdfParams::in_range));
+}
+
+/// The number of fields stands in the head of an envelope and of what its seal binds.
+#[test]
+fn heads_say_as_many_fields_as_follow() {
+    let (phrase, device) = (passphrase("correct horse"), DeviceSecret::from_bytes([7; 32]));
+    let secret = UnlockSecret::Passphrase(&phrase);
+    let with_cost = seal_envelope(&keyring(), None, &secret, KdfParams::FLOOR, [5; 44]).unwrap();
+    let enrolled = enrolment(&SealKey::from_seed([8; 32]));
+    for (envelope, fields, bound) in [(with_cost, 10, 6), (device_envelope(&device), 9, 5), (enrolled, 8, 5)]
+    {
+        let mut items = minicbor::Decoder::new(&envelope);
+        assert_eq!(items.map().unwrap(), Some(fields));
+        (0..2 * fields).for_each(|_| items.skip().unwrap());
+        assert_eq!(items.position(), envelope.len());
+        let aad = Parts::decode(&envelope).unwrap().header.aad();
+        let aad = aad.strip_prefix(context::ENVELOPE).unwrap();
+        let mut items = minicbor::Decoder::new(aad);
+        assert_eq!(items.map().unwrap(), Some(bound));
+        (0..2 * bound).for_each(|_| items.skip().unwrap());
+        assert_eq!(items.position(), aad.len());
+    }
+}
+
+#[test]
 fn vault_epoch_and_commitment_are_bound() {
     let secret = DeviceSecret::from_bytes([7; 32]);
     let unlock = UnlockSecret::Device(&secret);
