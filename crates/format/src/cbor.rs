@@ -195,3 +195,22 @@ impl<'a> Reader<'a> {
         self.require(self.decoder.position() == self.decoder.input().len(), "bytes follow its end")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_promise_no_more_items_than_bytes_follow() {
+        let early = FormatError::Broken { what: "list", rule: "ends too early" };
+        let after = |bytes: &[u8]| {
+            let mut reader = Reader::new(bytes, "list");
+            reader.u64()?;
+            reader.array()
+        };
+        assert_eq!(after(&[0, 0x82, 0, 0]), Ok(2));
+        assert_eq!(after(&[0, 0x83, 0, 0]), Err(early));
+        let indefinite = FormatError::Broken { what: "list", rule: "a length is indefinite" };
+        assert_eq!(after(&[0, 0x9f, 0xff]), Err(indefinite));
+    }
+}
