@@ -207,4 +207,13 @@ mod tests {
         assert!(!round(vec![data(vec![piece(0, 10), piece(9, 10)])]));
         assert!(!round(vec![data(vec![piece(0, 0)])]));
     }
+
+    #[test]
+    fn frames_hold_something_and_lie_within_a_pack() {
+        let page_of = |stored_len| FooterFrame { stored_len, ..page() };
+        let half = (PACK_MAX / 2) as u32;
+        assert!(!round(vec![page_of(0)]));
+        assert!(round(vec![page_of(half), page_of(half)]));
+        assert!(!round(vec![page_of(half), page_of(half), page_of(1)]));
+    }
 }

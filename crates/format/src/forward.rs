@@ -143,8 +143,19 @@ mod tests {
             vec![forward(1, 1, 0, 0), forward(1, 0, 0, 9)],
             vec![forward(0, 1, 0, 0)],
             vec![forward(1, 1, 0, PACK_MAX as u32)],
+            vec![forward(1, 1, 0, PACK_MAX as u32 - 39)],
+            vec![forward(1, 1, PACK_MAX as u32, 0)],
+            vec![Forward { new_len: 0, ..forward(1, 1, 0, 0) }],
+            vec![forward(1, PackRef::ROOT, 0, 0)],
         ] {
             assert!(ForwardTable::decode(&ForwardTable { entries }.encode()).is_err());
         }
+        let last = vec![forward(1, 1, PACK_MAX as u32 - 1, PACK_MAX as u32 - 40)];
+        assert!(ForwardTable::decode(&ForwardTable { entries: last }.encode()).is_ok());
+        // Session, number, count, then offset, new offset and length of each: a pack twice, and one without frames.
+        let good = [1, 2, 1, 0, 1, 5, 0, 40, 1, 1, 1, 6, 0, 40];
+        assert!(ForwardTable::decode(&good).is_ok());
+        assert!(ForwardTable::decode(&[1, 2, 1, 0, 1, 5, 0, 40, 1, 0, 1, 6, 0, 40]).is_err());
+        assert!(ForwardTable::decode(&[1, 2, 1, 0, 0, 1, 1, 2, 5, 0, 40, 1, 0, 40]).is_err());
     }
 }

@@ -171,6 +171,8 @@ mod tests {
         assert_eq!((label.sources.len(), label.tags.len(), label.cut), (0, 1, true));
         let label = decode(&encode(&info(&"é".repeat(600), &["a"], &[]))).unwrap();
         assert!(label.device_name.len() > 900 && label.cut);
+        let label = decode(&encode(&info(&"n".repeat(960), &[], &[]))).unwrap();
+        assert!(label.device_name.len() < 960 && label.cut, "a cut name alone is marked as well");
         for len in 900..1000 {
             assert!(decode(&encode(&info(&"n".repeat(len), &["a"], &[b"/"]))).is_ok());
         }
@@ -200,11 +202,12 @@ mod tests {
     fn other_ways_to_write_it_are_refused() {
         let good = encode(&info("pc", &[], &[]));
         assert_eq!(good, [0x85, 1, 0x62, b'p', b'c', 0x80, 0x80, 0xf4]);
-        let bad: [&[u8]; 6] = [
+        let bad: [&[u8]; 7] = [
             &[0x85, 0x18, 1, 0x62, b'p', b'c', 0x80, 0x80, 0xf4],
             &[0x85, 1, 0x62, b'p', b'c', 0x9f, 0xff, 0x80, 0xf4],
             &[0x85, 1, 0x62, b'p', b'c', 0x80, 0x80, 0xf4, 0],
             &[0x85, 1, 0x62, b'p', b'c', 0x82, 0x61, b'b', 0x61, b'a', 0x80, 0xf4],
+            &[0x85, 1, 0x62, b'p', b'c', 0x82, 0x61, b'a', 0x61, b'a', 0x80, 0xf4],
             &[0x84, 1, 0x62, b'p', b'c', 0x80, 0x80],
             &[],
         ];

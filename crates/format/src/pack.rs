@@ -97,6 +97,15 @@ mod tests {
     }
 
     #[test]
+    fn a_head_may_be_as_long_as_its_limit_and_its_seal() {
+        let pack = PackRef { session: SessionNo(1), number: 0, salt: [0; 8], epoch: 1 };
+        let find = |head_len| {
+            find_end(&Trailer { pack, footer_len: 1, head_len, commitment: [0; 16] }, PACK_MAX).is_ok()
+        };
+        assert!(find(HEAD_MAX as u32 + 64) && !find(HEAD_MAX as u32 + 65));
+    }
+
+    #[test]
     fn what_is_laid_out_is_found() {
         for (frames, footer_len, head_len, target) in [
             (0, 40, 0, None),

@@ -177,6 +177,8 @@ mod tests {
             assert!(set.iter().eq(model.iter().copied()));
         }
         assert_eq!(set.len(), model.len() as u64);
+        assert_eq!(numbers.iter().copied().collect::<PackSet>(), set);
+        assert!(PackSet::default().is_empty() && !set.is_empty());
         assert!((0..300).all(|n| set.contains(n) == model.contains(&n)));
         assert!(set.runs.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
     }
@@ -199,8 +201,16 @@ mod tests {
     fn root_packs_and_disorder_are_refused() {
         let mut root = ReferenceSet::default();
         root.insert(SessionNo(1), PackRef::ROOT);
-        let bad: [&[u8]; 5] =
-            [&root.encode(), &[2, 0], &[1, 1, 0, 1, 0, 0], &[1, 1, 1, 0], &[1, 1, 1, 2, 0, 0, 0, 0]];
+        let bad: [&[u8]; 7] = [
+            &root.encode(),
+            &[2, 0],
+            &[1, 1, 0, 1, 0, 0],
+            &[1, 2, 1, 1, 0, 0, 0, 1, 0, 0],
+            &[1, 1, 1, 0],
+            &[1, 2, 1, 0, 1, 3, 0, 0, 1, 0, 1, 0],
+            &[1, 1, 1, 2, 0, 0, 0, 0],
+        ];
+        assert!(ReferenceSet::decode(&[1, 2, 1, 1, 9, 0, 1, 3, 0, 0, 1, 0, 1, 0]).is_ok());
         for bytes in bad {
             assert!(ReferenceSet::decode(bytes).is_err(), "{bytes:?}");
         }

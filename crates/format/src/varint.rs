@@ -240,5 +240,7 @@ mod tests {
         assert!(Cursor::new(&[3, 0, 0], "list").count(10, 1).is_err());
         assert!(Cursor::new(&[2, 0, 0], "list").count(1, 1).is_err());
         assert_eq!(Cursor::new(&[2, 0, 0], "list").count(10, 1), Ok(2));
+        assert_eq!(Cursor::new(&[2, 0, 0, 0, 0], "list").count(10, 2), Ok(2));
+        assert!(Cursor::new(&[2, 0, 0, 0], "list").count(10, 2).is_err());
     }
 }

@@ -161,7 +161,9 @@ mod tests {
             assert_eq!(round(0, ExtentRows::Extents(vec![extent])), None, "{extent:?}");
         }
         let page = |len| ExtentPageRef { len, frame: frame(2, 3, 70, 80) };
-        assert_eq!(round(0, ExtentRows::Extents(Vec::new())), None);
+        let none = ExtentPage { level: 0, rows: ExtentRows::Extents(Vec::new()) };
+        let rule = "holds no rows, or more than 65 536";
+        assert_eq!(ExtentPage::decode(&none.encode()), Err(FormatError::Broken { what: WHAT, rule }));
         assert_eq!(round(0, ExtentRows::Pages(vec![page(5)])), None);
         assert_eq!(round(1, ExtentRows::Pages(vec![page(6), page(u64::MAX - 5)])), None);
         assert_eq!(round(9, ExtentRows::Pages(vec![page(6)])), None);

@@ -150,7 +150,9 @@ mod tests {
 
     #[test]
     fn disorder_is_refused() {
-        assert!(!round(1, vec![]));
+        let none = IndexPage { level: 1, children: Vec::new() };
+        let rule = "holds no children, or more than 65 536";
+        assert_eq!(IndexPage::decode(&none.encode()), Err(FormatError::Broken { what: WHAT, rule }));
         assert!(!round(0, vec![child(b"", 1)]));
         assert!(!round(9, vec![child(b"", 1)]));
         assert!(!round(1, vec![child(b"", 0)]));

@@ -78,6 +78,7 @@ fn the_signature_covers_all_but_itself() {
     assert_eq!(record.encode_unsigned(), unsigned);
     record.certificate.push(1);
     assert_ne!(record.encode_unsigned(), unsigned);
+    assert!(signed_bytes(&[&whole[..], &[0]].concat()).is_err());
     assert!(signed_bytes(&unsigned).is_err() && RootRecord::decode(&unsigned).is_err());
 }
 
