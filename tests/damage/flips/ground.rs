@@ -280,7 +280,7 @@ fn move_pack(vault: &TestVault, session: SessionNo) -> Moved {
     let from = vault.folder().unwrap().join(BlobKey::Pack(session, 0).to_string());
     let (bytes, reader) = (fs::read(&from).unwrap(), vault.reader());
     let device = DeviceKey::from_seed([5; 32]);
-    let to = wait(vault.store.open_session(device.id(), Timestamp::default())).unwrap();
+    let to = wait(vault.store.open_session(device.id(), Timestamp::default())).unwrap().session;
     let mut pack = Pack::new(vault, to, 0);
     let mut table = ForwardTable::default();
     // Something else first, so that no frame keeps its offset.
