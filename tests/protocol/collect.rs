@@ -469,3 +469,30 @@ fn needed(ground: &Ground, snapshot: &SnapshotRecord) -> Result<Vec<BlobKey>, Va
     let packs = set.packs.iter().flat_map(|(s, numbers)| numbers.iter().map(|n| BlobKey::Pack(*s, n)));
     Ok(packs.collect())
 }
+
+/// Another collection, in more haste, purges what this one is looking at: that is no damage.
+#[test]
+fn a_snapshot_that_goes_while_it_is_looked_at_is_no_damage() {
+    for at in 1..40 {
+        let mut ground = Ground::in_memory();
+        let (pusher, source) = (ground.vault.pusher("laptop"), Source::small(3));
+        let first = ground.push(&pusher, &source);
+        source.change();
+        let second = ground.push(&pusher, &source);
+        ground.trash(&[first]);
+        let (inner, reads) = (Arc::clone(&ground.store), AtomicUsize::new(0));
+        let between = Stepped::new(&ground.store, move |step| {
+            if step == "get" && reads.fetch_add(1, Ordering::SeqCst) + 1 == at {
+                let vault = TestVault::around(Arc::clone(&inner) as Arc<dyn Writable>);
+                let config = PruneConfig { haste: Haste::Now, ..PruneConfig::default() };
+                prune_on(&vault, &inner, &config, &Seeded::new(inner_seed())).unwrap();
+            }
+        });
+        let store: Arc<dyn Maintainable> = Arc::new(between);
+        let salts = Seeded::new(inner_seed());
+        let done = prune_on(&ground.vault, &store, &PruneConfig::default(), &salts);
+        assert!(done.is_ok(), "before read {at}: {done:?}");
+        ground.check();
+        assert!(ground.live().contains(&second));
+    }
+}

@@ -106,7 +106,12 @@ pub fn prune(
     let mut report = PruneReport::default();
     let begun = run.retire(&mut survey, &sizes, &mut report)?;
     if config.compact_percent > 0 {
-        run.compact(&mut survey, begun, &sizes, &mut report)?;
+        let snapshots = begun.snapshots.clone();
+        match run.compact(&mut survey, begun, &sizes, &mut report) {
+            // What did not read is no matter: the next run copies what is left.
+            Err(PruneError::Unreadable { .. } | PruneError::Vault(_)) if !run.are_kept(&snapshots)? => {}
+            done => done?,
+        }
     }
     run.purge(&sizes, &mut report)?;
     Ok(report)
@@ -169,10 +174,23 @@ impl Prune<'_> {
     }
 
     fn begin(&self, survey: &mut Survey) -> Result<(Collection, SessionList), PruneError> {
-        let begun = self.vault.ask(self.store.begin_collection(self.config.haste))?;
-        survey.packs_of(self.vault, &begun.snapshots)?;
-        let list = self.vault.ask(self.store.sessions())?;
-        Ok((begun, list))
+        for _ in 0..ROUNDS {
+            let begun = self.vault.ask(self.store.begin_collection(self.config.haste))?;
+            match survey.packs_of(self.vault, &begun.snapshots) {
+                Err(PruneError::Unreadable { .. }) if !self.are_kept(&begun.snapshots)? => continue,
+                surveyed => surveyed?,
+            }
+            let list = self.vault.ask(self.store.sessions())?;
+            return Ok((begun, list));
+        }
+        Err(overtaken().into())
+    }
+
+    /// Whether all of these still count: another collection may have purged one while it was looked at.
+    fn are_kept(&self, snapshots: &[SnapshotRecord]) -> Result<bool, PruneError> {
+        let kept: BTreeSet<SessionNo> =
+            self.vault.ask(self.store.kept())?.iter().map(|kept| kept.snapshot.session).collect();
+        Ok(snapshots.iter().all(|snapshot| kept.contains(&snapshot.session)))
     }
 
     /// Gives up the packs that no snapshot needs.
