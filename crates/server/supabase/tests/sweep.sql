@@ -74,6 +74,16 @@ end $$;
 select is(test.left_(1), '{[0,2),[7,8)} t', 'given up: all of it, when the last grant has died');
 select is(test.left_(3), null, 'nothing was announced there');
 select is(test.left_(2), null, 'an open session keeps what it has');
+do $$
+declare
+  of_all bytea := decode(test.vault(1), 'hex');
+begin
+  perform set_config('request.jwt.claims', test.claims('writer')::text, true);
+  set local role authenticated;
+  perform app.close_session(of_all, 2);
+  reset role;
+end $$;
+select is((select count(*) from app.announced where s = 2), 2::bigint, 'whoever tries to close it past all operations');
 update app.session set last_seen = now() - interval '73 hours' where s = 2;
 select is(test.code('maintainer', 'gc-begin', jsonb_build_object('vault', test.vault(1))), 'ok', 'it has been silent for too long');
 select is(test.left_(2), 'root {[0,1)} t', 'a root, too');
