@@ -47,12 +47,18 @@ fn an_ended_login_is_told_and_a_short_one_is_renewed() {
         person.at("home/state/accounts").read_dir().unwrap().next().unwrap().unwrap().path().join("tokens");
     let before = std::fs::read_to_string(&tokens).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(4));
+    for args in [["status"], ["snapshots"]] {
+        person.run(args).expect(0);
+    }
     person.run(["push", person.at("src").to_str().unwrap()]).expect(0);
     // Not compared by assert_ne: it would print tokens.
     assert!(std::fs::read_to_string(&tokens).unwrap() != before, "the login was renewed");
     server.admin().execute("delete from auth.sessions", &[]).unwrap();
-    let refused = person.run(["push", person.at("src").to_str().unwrap()]).expect(4);
-    assert!(refused.stderr.contains("backupengine login"), "{}", refused.stderr);
+    let src = person.at("src");
+    for args in [vec!["push", src.to_str().unwrap()], vec!["status"], vec!["snapshots"]] {
+        let refused = person.run(&args).expect(4);
+        assert!(refused.stderr.contains("backupengine login"), "{args:?}: {}", refused.stderr);
+    }
     account.run(&person, ["login"]).expect(0);
     person.run(["push", person.at("src").to_str().unwrap()]).expect(0);
 }
