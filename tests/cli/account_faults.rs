@@ -110,7 +110,7 @@ fn status_and_the_list_need_nothing_of_storage_and_say_what_the_server_did() {
             let ran = person.run(&args);
             assert_ne!(ran.status, 0, "{what}: {}", ran.everything());
             assert_eq!(ran.stdout, "", "{what}");
-            assert!(ran.stderr.starts_with("error: "), "{what}: {}", ran.stderr);
+            assert!(ran.stderr.starts_with("backupengine: "), "{what}: {}", ran.stderr);
         }
     };
     for status in [403, 404, 412] {
@@ -137,4 +137,76 @@ fn status_and_the_list_need_nothing_of_storage_and_say_what_the_server_did() {
     }
     control.is_away(false);
     good();
+}
+
+#[test]
+fn a_damaged_folder_is_listed_and_status_says_what_is_wrong() {
+    let person = Person::with_vault();
+    person.write("src/a", "a".repeat(300));
+    person.run(["push", person.at("src").to_str().unwrap()]).expect(0);
+    let vault = person.run(["status", "--json"]).expect(0).json()["path"].as_str().unwrap().to_owned();
+    let at = |name: &str| Path::new(&vault).join(name);
+    let listed = || {
+        let list = person.run(["snapshots", "--json"]).expect(0).json();
+        assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
+        list
+    };
+    let right = listed();
+    // A pack: neither looks at it.
+    let sound = fs::read(at("p/00000001/00000000")).unwrap();
+    fs::write(at("p/00000001/00000000"), vec![0; sound.len()]).unwrap();
+    assert_eq!(listed(), right);
+    assert_eq!(person.run(["status", "--json"]).expect(0).json()["snapshots"], 1);
+    fs::write(at("p/00000001/00000000"), sound).unwrap();
+    // The ledger: the list comes from the roots, and what only the ledger knows is said to be missing.
+    let sound = fs::read(at("ledger")).unwrap();
+    fs::write(at("ledger"), &sound[..sound.len() / 2]).unwrap();
+    assert_eq!(listed(), right);
+    let status = person.run(["status", "--json"]).expect(3);
+    assert_eq!(status.json()["snapshots"], 1, "{}", status.stdout);
+    assert!(status.everything().contains("ledger"), "{}", status.everything());
+    fs::write(at("ledger"), sound).unwrap();
+    let sound = fs::read(at("BACKUPENGINE")).unwrap();
+    fs::write(at("BACKUPENGINE"), &sound[..sound.len() / 2]).unwrap();
+    for args in [["status"], ["snapshots"]] {
+        let ran = person.run(args);
+        assert!(ran.status != 0 && ran.stdout.is_empty(), "{}", ran.everything());
+        assert!(ran.stderr.contains("BACKUPENGINE"), "{}", ran.stderr);
+    }
+    fs::write(at("BACKUPENGINE"), sound).unwrap();
+    assert_eq!(listed(), right);
+}
+
+/// A damaged newest root could hide another past, so nothing is shown without a word; but what is left can be had.
+#[test]
+fn a_newest_root_that_is_damaged_does_not_take_the_other_snapshots_with_it() {
+    let person = Person::with_vault();
+    let src = person.at("src");
+    person.write("src/a", "first");
+    person.run(["push", src.to_str().unwrap()]).expect(0);
+    let older = person.run(["snapshots", "--json"]).expect(0).json()[0]["id"].as_str().unwrap().to_owned();
+    person.write("src/a", "second");
+    person.run(["push", src.to_str().unwrap()]).expect(0);
+    let root = person.at("vault/r/00000002");
+    let sound = fs::read(&root).unwrap();
+    let mut damaged = sound.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..].iter_mut().for_each(|byte| *byte ^= 1);
+    fs::write(&root, damaged).unwrap();
+    let what = format!("{older}:{}", person.at("src/a").display());
+    for args in [vec!["snapshots"], vec!["status"], vec!["cat", &what]] {
+        let said = person.run(&args).expect(1).stderr;
+        assert!(said.contains("r/00000002") && said.contains("--accept-rollback"), "{said}");
+    }
+    // Looking for damage needs no word, and finds it.
+    let checked = person.run(["check"]).expect(3).everything();
+    assert!(checked.contains("r/00000002"), "{checked}");
+    let read = person.run(["cat", &what, "--accept-rollback"]).expect(0);
+    assert_eq!(read.stdout, "first");
+    let listed = person.run(["snapshots", "--json", "--accept-rollback"]).expect(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    // It has not become the usual way, and a vault that is older than what was seen is not let in by it.
+    person.run(["snapshots"]).expect(1);
+    fs::write(&root, sound).unwrap();
+    assert_eq!(person.run(["snapshots", "--json"]).expect(0).json().as_array().unwrap().len(), 2);
 }

@@ -73,6 +73,8 @@ pub(crate) struct How {
     pub(crate) blocks: Blocks,
     /// How long a read waits for the store, where it does not wait until the store gives up.
     pub(crate) timeout: Option<Duration>,
+    /// Whether damage to a newest root is told and no reason to stop.
+    pub(crate) past_damage: bool,
 }
 
 /// What is kept on this device's disk.
@@ -87,7 +89,7 @@ pub(crate) enum Blocks {
 
 impl Default for How {
     fn default() -> Self {
-        Self { memory: MEMORY, cache_size: None, blocks: Blocks::Behind, timeout: None }
+        Self { memory: MEMORY, cache_size: None, blocks: Blocks::Behind, timeout: None, past_damage: false }
     }
 }
 
@@ -263,7 +265,7 @@ impl Wire {
             device,
             root_key: unlocked.root_key,
         };
-        self.hold_against_floor(&opened.vault, false)?;
+        self.hold_against_floor(&opened.vault, false, how.past_damage)?;
         if let Some((_, store)) = &opened.online {
             self.remember(&opened.vault, store);
         }
@@ -330,16 +332,25 @@ impl Wire {
         Ok(locked.unlock(&UnlockSecret::Passphrase(&passphrase), config)?)
     }
 
-    /// Refuses a vault that shows an older or another past than this device has seen; remembers what it shows.
-    fn hold_against_floor(&self, vault: &Vault, away: bool) -> Result<(), Failure> {
+    /// Refuses a vault that shows an older or another past than this device has seen; remembers what it shows. A newest
+    /// root that is damaged could hide such a past: who goes on all the same says so, or only looks for damage.
+    fn hold_against_floor(&self, vault: &Vault, away: bool, past_damage: bool) -> Result<(), Failure> {
         let path = floor::path(&self.places.state, vault.keyring().vault());
         let accept = self.global.accept_rollback;
         let seen = if accept { Floor::default() } else { floor::load(&path)? };
-        let shown = match (accept, away) {
+        let (shown, damaged) = match (accept, away) {
             (true, _) => vault.accept_floor()?,
-            (false, true) => vault.check_floor_away(&seen)?,
-            (false, false) => vault.check_floor(&seen)?,
+            (false, true) => (vault.check_floor_away(&seen).map_err(not_believed)?, Vec::new()),
+            (false, false) if past_damage => vault.check_floor_past_damage(&seen)?,
+            (false, false) => (vault.check_floor(&seen).map_err(not_believed)?, Vec::new()),
         };
+        for error in &damaged {
+            tracing::warn!("a newest snapshot cannot be read and is passed over: {error}");
+        }
+        // Of the devices whose newest root nobody can look at, what was seen before stays.
+        let mut unseen = if damaged.is_empty() { Floor::default() } else { floor::load(&path)? };
+        unseen.seen.retain(|(device, ..)| !shown.seen.iter().any(|(known, ..)| known == device));
+        let shown = shown.merged(&unseen);
         if shown == seen && !accept {
             return Ok(());
         }
@@ -472,6 +483,17 @@ pub(crate) fn answer<T, E: Into<Failure>>(future: impl Future<Output = Result<T,
             Poll::Ready(answer) => return answer.map_err(Into::into),
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+/// Damage to a newest root keeps everything from being believed; there is a way to what is left.
+fn not_believed(error: VaultError) -> Failure {
+    let damaged = error.is_damage();
+    let failure = Failure::from(error);
+    if damaged {
+        failure.hint("to read the other snapshots all the same: --accept-rollback")
+    } else {
+        failure
     }
 }
 

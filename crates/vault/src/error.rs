@@ -154,6 +154,11 @@ impl VaultError {
         kind == Some(ErrorKind::NotFound)
     }
 
+    /// Whether stored bytes are spoilt or gone; what reads and may not be believed is no damage.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. }) || self.is_missing()
+    }
+
     /// What kind of trouble this is for a reader of files.
     pub fn failure(&self) -> ReadFailure {
         match self {

@@ -127,16 +127,29 @@ impl Vault {
     /// [`VaultError::RolledBack`], [`VaultError::Forked`], and whatever keeps a newest root from being
     /// believed.
     pub fn check_floor(&self, floor: &Floor) -> Result<Floor, VaultError> {
-        self.hold_against(floor, Look::Near)
+        self.hold_against(floor, Look::Near, None)
+    }
+
+    /// The same for who wants what is left of a vault whose newest roots are damaged: these are told instead of refused,
+    /// and nothing that was remembered of their devices is let go. Nobody shows what they hold.
+    ///
+    /// # Errors
+    /// See [`Vault::check_floor`]; damage is none of them.
+    pub fn check_floor_past_damage(&self, floor: &Floor) -> Result<(Floor, Vec<VaultError>), VaultError> {
+        let mut damaged = Vec::new();
+        let shown = self.hold_against(floor, Look::Near, Some(&mut damaged))?;
+        Ok((shown, damaged))
     }
 
     /// What there is to remember of a vault whose past is accepted, whatever was seen of it before: by this device or by
-    /// those that pushed.
+    /// those that pushed. Newest roots that are damaged are told beside it.
     ///
     /// # Errors
-    /// See [`Vault::check_floor`].
-    pub fn accept_floor(&self) -> Result<Floor, VaultError> {
-        self.hold_against(&Floor::default(), Look::Accepting)
+    /// See [`Vault::check_floor_past_damage`].
+    pub fn accept_floor(&self) -> Result<(Floor, Vec<VaultError>), VaultError> {
+        let mut damaged = Vec::new();
+        let shown = self.hold_against(&Floor::default(), Look::Accepting, Some(&mut damaged))?;
+        Ok((shown, damaged))
     }
 
     /// The same for a vault whose store is not reached: the newest root of all, which is looked at even where it has not
@@ -145,10 +158,16 @@ impl Vault {
     /// # Errors
     /// See [`Vault::check_floor`].
     pub fn check_floor_away(&self, floor: &Floor) -> Result<Floor, VaultError> {
-        self.hold_against(floor, Look::Away)
+        self.hold_against(floor, Look::Away, None)
     }
 
-    fn hold_against(&self, floor: &Floor, look: Look) -> Result<Floor, VaultError> {
+    /// Newest roots that are damaged are put among `damaged`, where that is given.
+    fn hold_against(
+        &self,
+        floor: &Floor,
+        look: Look,
+        mut damaged: Option<&mut Vec<VaultError>>,
+    ) -> Result<Floor, VaultError> {
         let listed = self.core.snapshots.list()?;
         let forgotten = OnceCell::new();
         // Labels are opened only where something seems to be missing.
@@ -187,6 +206,13 @@ impl Vault {
                 Err(error) if look == Look::Away && !moved && error.failure() == ReadFailure::TimedOut => {
                     continue;
                 }
+                Err(error) if error.is_damage() => match &mut damaged {
+                    Some(damaged) => {
+                        damaged.push(error);
+                        continue;
+                    }
+                    None => return Err(error),
+                },
                 root => root?,
             };
             chains_to(&root, device, raised.get(&device))?;

@@ -32,6 +32,9 @@
 //!   another device has seen of it. Hashes are compared for roots that are read; a remembered one that has not
 //!   moved is pinned, so that reading it later fails if it was exchanged. Retention that removes a newest
 //!   snapshot needs signed records of removal (security.md 6), which do not exist yet.
+//! - A newest root that is damaged or gone could hide what its device has seen, so [`Vault::check_floor`] refuses it. It
+//!   must not take all other snapshots with it: who looks for damage, or says so, goes past it
+//!   ([`Vault::check_floor_past_damage`]), and nothing that was remembered is let go.
 //! - A ledger that was rebuilt from the blobs knows neither device nor time nor label: such a record is filled in from its
 //!   root, which costs one call a snapshot, once. Only the id is held against it.
 //! - Equal envelopes are tried once; at most eight of a kind, so a store cannot multiply the passphrase hash.

@@ -76,7 +76,7 @@ impl Wire {
         let config = self.config_of(how, Some(vault))?;
         let locked = Locked::open(readable.clone())?;
         let unlocked = self.unlock(locked, &readable, Some(&device), true, config)?;
-        self.hold_against_floor(&unlocked.vault, true)?;
+        self.hold_against_floor(&unlocked.vault, true, false)?;
         let away = Some(Away { store: store.clone(), seen: at });
         let (vault, device) = (unlocked.vault, Some(device));
         Ok(Some(Opened { vault, store, keeper: None, place, online: None, away, device, root_key: None }))

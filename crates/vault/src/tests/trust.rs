@@ -222,3 +222,38 @@ fn what_another_device_has_seen_must_be_there() {
     let refused = world.vault().check_floor(&Floor::default());
     assert!(matches!(refused, Err(VaultError::RolledBack { seen: (SessionNo(99), _), .. })));
 }
+
+#[test]
+fn damaged_newest_roots_are_told_to_who_wants_what_is_left() {
+    let mut world = World::new();
+    let mut other = world.other_device(40);
+    let first = push(&mut world, |_| {});
+    let theirs = push(&mut other, |_| {});
+    let newest = push(&mut world, |_| {});
+    let floor = world.vault().check_floor(&Floor::default()).unwrap();
+    let mut spoilt = world.blob(BlobKey::Root(newest));
+    let end = spoilt.len() - 80;
+    spoilt[end] ^= 1;
+    let lost: [&dyn Fn(&World); 2] =
+        [&|world| world.replace(BlobKey::Root(newest), spoilt.clone()), &|world| {
+            world.remove(BlobKey::Root(newest))
+        }];
+    for lose in lost {
+        let damaged = world.copy();
+        lose(&damaged);
+        let refused = damaged.vault().check_floor(&floor).unwrap_err();
+        assert!(refused.is_damage(), "{refused}");
+        let (shown, told) = damaged.vault().check_floor_past_damage(&floor).unwrap();
+        assert_eq!((&shown, told.len()), (&floor, 1), "what was seen stays");
+        assert!(damaged.vault().root(newest).is_err());
+        for session in [first, theirs] {
+            assert_eq!(damaged.vault().root(session).unwrap().record.session, session);
+        }
+        // Who has seen nothing yet learns of the others only.
+        let (shown, _) = damaged.vault().check_floor_past_damage(&Floor::default()).unwrap();
+        assert_eq!(shown.seen, [(other.device.id(), theirs, world.hash(theirs))]);
+    }
+    // An older past is no damage.
+    let empty = World::new();
+    assert!(matches!(empty.vault().check_floor_past_damage(&floor), Err(VaultError::RolledBack { .. })));
+}
