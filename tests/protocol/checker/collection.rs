@@ -237,8 +237,8 @@ fn relocate(
                 let covers = needed.get(&one.from).is_none_or(|frames| frames.is_subset(&copied[&one.from]));
                 let source = world.ledger.session(one.from.0);
                 let movable = source.is_some_and(|record| {
-                    let alone = record.moved.get(&one.from.1).is_some_and(|moved| moved.gone);
-                    !record.deleted.contains(&one.from.1) && !(pushing && alone)
+                    let stuck = pushing && record.moved.get(&one.from.1).is_some_and(|moved| moved.gone);
+                    !stuck && !record.deleted.contains(&one.from.1)
                 });
                 let stays = world.ledger.session(one.to.0).is_some_and(|to| !to.is_going(one.to.1));
                 covers && movable && stays
