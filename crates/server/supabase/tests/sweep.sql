@@ -46,6 +46,10 @@ do $$ begin perform test.done(1, 2), test.done(1, 2); end $$;
 select is(test.shown(), '2/1/root/[[3, 4]] 1/1/[[0, 2], [5, 6]]', 'what is done is told no more, and again is no error');
 do $$ begin perform test.done(1, 3); end $$;
 select is((select count(*) from app.doomed where s = 3), 1::bigint, 'what is not due is not done');
+-- Due in the same moment.
+insert into app.doomed (tenant, vault, s, due_at, root) select tenant, vault, 9, due_at, false from app.doomed where s = 1 and vault = decode(test.vault(1), 'hex');
+do $$ begin perform test.done(1, 9); end $$;
+select is(test.shown(), '2/1/root/[[3, 4]] 1/1/[[0, 2], [5, 6]]', 'an entry is one session''s');
 select is(test.code('owner', op), 'no_such_operation', op || ' is no operation') from unnest('{sweep-due,sweep-done}'::text[]) as op;
 select is(test.raw('owner', statement), '42501', statement || ' is no client''s to call') from unnest(array[
   'select api.sweep_due(1, ''{}'')', 'select api.sweep_done('''', 1, now())', 'delete from app.doomed',
