@@ -137,7 +137,10 @@ mod tests {
             assert_eq!(part(from), to);
         }
         let (long, other) = ("x".repeat(300), "x".repeat(301));
-        assert!(part(&long).len() <= PART_MAX && part(&long) != part(&other));
+        assert!(part(&long).len() == PART_MAX && part(&long) != part(&other));
+        assert_eq!(part(&long[..PART_MAX]), long[..PART_MAX], "what just fits stays whole");
+        let between = part(&format!("x{}", "ü".repeat(200)));
+        assert!(between.starts_with("xüü") && (PART_MAX - 3..=PART_MAX).contains(&between.len()));
         assert!(part(&"ü".repeat(200)).len() <= PART_MAX);
     }
 
@@ -169,5 +172,7 @@ mod tests {
             ["t_01010101", "t_0202020200000002", "t_0202020200000003_3", "t_0202020200000003_4"]
         );
         assert_eq!(unique(&refs[..2], |s| s.session.0.to_string()), ["1", "2"]);
+        // No list has a snapshot twice; one that had would not go on for ever.
+        assert_eq!(unique(&[refs[0], refs[0]], |_| "t".into()), ["t_0101010100000001_1"; 2]);
     }
 }

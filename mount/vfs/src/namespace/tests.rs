@@ -195,3 +195,14 @@ fn cookies_of_groups_fit_into_32_bits_and_none_are_alike() {
         assert!(found.contains(&(at.0.to_owned(), at.1)), "{found:?}");
     }
 }
+
+#[test]
+fn any_number_of_cookies_that_are_alike_end_up_apart() {
+    let one = snapshot(1, 0, "laptop", &[]);
+    let children = [("a", 20), ("b", 20), ("c", 20), ("d", 21), ("e", 40)];
+    let plan = children.map(|(name, cookie)| (cookie, name.to_owned(), Plan::Snapshot(&one)));
+    let mut all = Namespace::default();
+    all.place(Plan::Folder(plan.into()), &[], ROOT);
+    let cookies = cookies(&all, "");
+    assert_eq!(cookies.iter().map(|(_, cookie)| *cookie).collect::<Vec<_>>(), [20, 21, 22, 23, 40]);
+}
