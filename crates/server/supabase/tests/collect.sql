@@ -231,7 +231,15 @@ select is((test.call('writer', 'gc-unretire', test.packs(test.run(4, 0, 2))) -> 
 select is(test.code('bob', 'gc-unretire', test.packs(test.run(4, 0, 2))), 'not_found', 'not by another account');
 select is(test.code('maintainer', 'gc-move', test.move(8, 4, 1, 7, 0, 4, 0, 7, 0)), 'in_use',
   'what lies in its copy alone stays there while a push is open');
-select is(test.try('maintainer', 'gc-move', test.move(8, 4, 1, 7, 0)), 'ok', 'what can be brought back moves');
+-- One move on another, without leaving anything behind.
+create function test.moved_on(first jsonb, second jsonb) returns text language plpgsql as $$
+begin
+  perform test.call('maintainer', 'gc-move', first);
+  raise exception using errcode = 'ZZ000', message = test.code('maintainer', 'gc-move', second);
+exception
+  when sqlstate 'ZZ000' then return sqlerrm;
+end $$;
+select is(test.moved_on(test.move(8, 4, 1, 7, 0), test.move(9, 4, 1, 6, 0)), 'ok', 'what can be brought back moves on');
 update app.session set kind = 'heal' where s = 8;
 select is(test.try('maintainer', 'gc-move', test.move(8, 4, 0, 7, 0)), 'ok', 'a session that refers to nothing is none');
 update app.session set kind = 'push' where s = 8;
