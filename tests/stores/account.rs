@@ -254,14 +254,6 @@ pub(crate) fn upkept() -> Upkept {
     Upkept { one, two, me, other, later, silence, at_once: false, keep: Box::new(room) }
 }
 
-/// Two owners' devices at one vault; nothing is answered from memory.
-pub(crate) fn two_owners() -> (Box<dyn std::any::Any>, PresignedStore, PresignedStore) {
-    let room = Room::new();
-    let stores = [0, 1].map(|which| room.store(which, Duration::ZERO));
-    let [one, two] = stores;
-    (Box::new(room), one, two)
-}
-
 fn put(store: &dyn Writable, key: BlobKey, bytes: &[u8]) -> Result<(), StoreError> {
     let mut spool = store.spool()?;
     std::io::Write::write_all(&mut spool, bytes)?;

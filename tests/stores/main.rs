@@ -7,7 +7,6 @@
 
 mod account;
 mod folder;
-mod keep;
 mod processes;
 mod room;
 

@@ -1,7 +1,7 @@
 //! Which snapshots stay, by the control plane: trash, holds, labels.
 //!
 //! May not ask a person: a step that wants a fresh one-time code is refused, and the face asks. What always holds: what was
-//! remembered of the list is forgotten with every change. Tested in `tests/stores` and `tests/server`.
+//! remembered of the list is forgotten with every change. Tested in `tests/stores`, `tests/server` and `tests/cli`.
 use super::ledger::{PAGE, record, word};
 use super::{Core, PresignedStore, store_error};
 use crate::TransferError;
