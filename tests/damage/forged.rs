@@ -221,10 +221,17 @@ fn copies_that_say_something_else() {
     assert_eq!(verdicts(&listing), SNAPSHOT);
     let label = judged(|stage| {
         if let Stage::Label(info) = stage {
-            info.tags.push("made up".into());
+            info.device_name.push_str(" made up");
         }
     });
     assert_eq!(verdicts(&label), SNAPSHOT);
+    // Tags may be given later.
+    let tagged = judged(|stage| {
+        if let Stage::Label(info) = stage {
+            info.tags.push("later".into());
+        }
+    });
+    assert_eq!(verdicts(&tagged), []);
 }
 
 #[test]
