@@ -82,7 +82,7 @@ fn random_damage_serves_no_wrong_byte_and_costs_only_what_it_hit() {
         };
         run(name, &ground, make, cases, seed, &tally);
     }
-    println!("{total} damages, seed {seed}, {:.0?}\n{tally}", begun.elapsed());
+    eprintln!("{total} damages, seed {seed}, {:.0?}\n{tally}", begun.elapsed());
     if let Some(failures) = tally.failures() {
         panic!("seed {seed}: {failures}");
     }

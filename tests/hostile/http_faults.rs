@@ -150,6 +150,8 @@ fn patient(room: &Room, timeout: Duration) -> Vault {
     Locked::open(store).unwrap().unlock_as(room.vault.keyring.clone(), config).unwrap()
 }
 
+/// What becomes of an answer.
+type Spoil = fn(Reply) -> Reply;
 type Lie = Arc<dyn Fn(&Asked, &dyn Fn() -> Reply) -> Reply + Send + Sync>;
 
 fn lie(lie: impl Fn(&Asked, &dyn Fn() -> Reply) -> Reply + Send + Sync + 'static) -> Lie {
@@ -211,7 +213,7 @@ fn flipped(mut reply: Reply) -> Reply {
 #[test]
 fn storage_that_fails_once_costs_nothing() {
     let room = Room::with(2);
-    let once: [(&str, fn(Reply) -> Reply); 8] = [
+    let once: [(&str, Spoil); 8] = [
         ("500", |_| Reply::status(500)),
         ("503", |_| Reply::status(503)),
         ("429", |_| Reply::status(429)),
@@ -246,7 +248,7 @@ fn storage_that_fails_once_costs_nothing() {
 #[test]
 fn storage_that_goes_on_failing_is_told_by_every_operation() {
     let room = Room::with(2);
-    let lasting: [(&str, fn(Reply) -> Reply, Came); 10] = [
+    let lasting: [(&str, Spoil, Came); 10] = [
         ("500", |_| Reply::status(500), To(ReadFailure::TimedOut)),
         ("503", |_| Reply::status(503), To(ReadFailure::TimedOut)),
         ("429", |_| Reply::status(429), To(ReadFailure::TimedOut)),

@@ -226,7 +226,7 @@ impl Group for Cached {
         let cache = self.meet(random);
         let store = self.far();
         let reader = self.ground.open(Arc::new(store.clone()) as Arc<dyn Readable>, Some(cache)).unwrap();
-        let asked = self.choose(random, &doubtful, number % EVERYTHING == 0);
+        let asked = self.choose(random, &doubtful, number.is_multiple_of(EVERYTHING));
         let failed = ask(&self.ground, &reader, &asked, &BTreeSet::new(), row).err();
         let gets = store.calls().into_iter().filter(|call| matches!(call, Call::Get { .. }));
         row.fetched += gets.count() as u64;

@@ -89,7 +89,7 @@ impl Group for Objects {
         harm.apply(&file);
         let undo = Undo { harm: &harm, file: &file, sound };
         let reader = self.reader();
-        let asked = self.choose(random, &hit, number % EVERYTHING == 0);
+        let asked = self.choose(random, &hit, number.is_multiple_of(EVERYTHING));
         let mut failed = ask(&self.ground, &reader, &asked, &hit, row).err();
         drop(undo);
         if self.cache.is_some() && failed.is_none() {
