@@ -1,11 +1,11 @@
 //! Records and rules of the ledger: which blobs count, which snapshots stay, what may be given back.
 //!
-//! **What it is.** The records; [`LedgerState`] and its rules: sessions and commits here in [`state`], what an owner
-//! decides in [`keep`], giving space back in [`collect`]. The ledger is kept by a file in a folder vault and by the
+//! **What it is.** The records; [`LedgerState`] and its rules: sessions and commits here in `state`, what an owner
+//! decides in `keep`, giving space back in `collect`. The ledger is kept by a file in a folder vault and by the
 //! control plane in an account vault; both keep these rules, the latter in SQL.
 //! **What it may not do.** I/O, read a clock: times are handed in, and are the ledger's.
 //! **What always holds.** A session number is given once. A snapshot begins to exist by a commit, and by a commit that
-//! knows of everything that was retired. Nothing that may be referred to is deleted ([`collect`]).
+//! knows of everything that was retired. Nothing that may be referred to is deleted (`collect`).
 //! **Where it is tested.** Beside the rules, by the one conformance suite in `tests/stores`, and by random
 //! interleavings in `tests/protocol`.
 
