@@ -36,3 +36,17 @@ pub const LEVEL_MAX: u8 = 8;
 pub const NODES_MAX: u64 = u32::MAX as u64 - 1;
 /// Most packs a root record hints at.
 pub const PAGE_PACKS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As FORMAT.md has them: readers in the field refuse what is beyond.
+    #[test]
+    fn limits_are_those_of_the_text() {
+        assert_eq!((PACK_MAX, PACK_TARGET), (268_435_456, 33_554_432));
+        assert_eq!((DATA_FRAME_MAX, PAGE_MAX, HEAD_MAX), (262_144, 1_048_576, 16_777_216));
+        assert_eq!((PAGE_TEXT_MAX, PATH_MAX, LINK_TARGET_MAX), (16_777_216, 262_144, 65_536));
+        assert_eq!(NODES_MAX, 4_294_967_294);
+    }
+}

@@ -164,6 +164,8 @@ mod tests {
         let none = ExtentPage { level: 0, rows: ExtentRows::Extents(Vec::new()) };
         let rule = "holds no rows, or more than 65 536";
         assert_eq!(ExtentPage::decode(&none.encode()), Err(FormatError::Broken { what: WHAT, rule }));
+        let holes = |count| ExtentRows::Extents(vec![run(262_144, None); count]);
+        assert!(round(0, holes(EXTENTS_MAX)).is_some() && round(0, holes(EXTENTS_MAX + 1)).is_none());
         assert_eq!(round(0, ExtentRows::Pages(vec![page(5)])), None);
         assert_eq!(round(1, ExtentRows::Pages(vec![page(6), page(u64::MAX - 5)])), None);
         assert_eq!(round(9, ExtentRows::Pages(vec![page(6)])), None);

@@ -163,6 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn pages_hold_no_more_than_their_limit() {
+        let page = |count: usize| {
+            let children = (0..count as u32).map(|n| child(&n.to_be_bytes(), 1)).collect();
+            IndexPage::decode(&IndexPage { level: 1, children }.encode())
+        };
+        assert!(page(PAGE_ENTRIES_MAX).is_ok());
+        let rule = "holds no children, or more than 65 536";
+        assert_eq!(page(PAGE_ENTRIES_MAX + 1), Err(FormatError::Broken { what: WHAT, rule }));
+    }
+
+    #[test]
+    fn separators_are_no_longer_than_keys() {
+        let page = |len| vec![child(&vec![b'x'; len], 1)];
+        assert!(round(1, page(PATH_MAX + 3)) && !round(1, page(PATH_MAX + 4)));
+    }
+
+    #[test]
     fn separators_are_short_and_separate() {
         for (before, after, expected) in [
             (&b"abc"[..], &b"abd"[..], &b"abd"[..]),
