@@ -166,8 +166,27 @@ mod tests {
         assert_eq!(ExtentPage::decode(&none.encode()), Err(FormatError::Broken { what: WHAT, rule }));
         let holes = |count| ExtentRows::Extents(vec![run(262_144, None); count]);
         assert!(round(0, holes(EXTENTS_MAX)).is_some() && round(0, holes(EXTENTS_MAX + 1)).is_none());
+        assert_eq!(round(1, ExtentRows::Pages(vec![page(0)])), None);
         assert_eq!(round(0, ExtentRows::Pages(vec![page(5)])), None);
         assert_eq!(round(1, ExtentRows::Pages(vec![page(6), page(u64::MAX - 5)])), None);
         assert_eq!(round(9, ExtentRows::Pages(vec![page(6)])), None);
+    }
+
+    #[test]
+    fn bytes_that_no_rows_give_are_refused() {
+        let page = |packs: &[u8], rows: &[u8]| {
+            let mut out = Writer::new(0);
+            out.put(HEAD, &[0, 1]);
+            out.put_some(PACKS, packs);
+            out.put(ROWS, rows);
+            match ExtentPage::decode(&out.finish()) {
+                Err(FormatError::Broken { rule, .. }) => rule,
+                other => panic!("{other:?}"),
+            }
+        };
+        // A hole in a pack, a hole apart.
+        assert_eq!(page(&[], &[3]), "a hole has a place");
+        assert_eq!(page(&[], &[5]), "a hole has a place");
+        assert_eq!(page(&[1; 18], &[1]), "a pack in the table is not used");
     }
 }

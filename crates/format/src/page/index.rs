@@ -163,6 +163,32 @@ mod tests {
     }
 
     #[test]
+    fn separators_share_what_they_can() {
+        let page = IndexPage { level: 1, children: vec![child(b"na", 1), child(b"nb", 1)] };
+        let bytes = page.encode();
+        let at = bytes.windows(7).position(|part| part == b"\0\x01\x02\x01nab").unwrap();
+        assert_eq!(bytes[at - 1], 7, "the section's length");
+        let spelled = [&bytes[..at - 1], b"\x08\0\0\x02\x02nanb", &bytes[at + 7..]].concat();
+        let rule = "separators do not ascend, or share less than they could";
+        assert_eq!(IndexPage::decode(&spelled), Err(FormatError::Broken { what: WHAT, rule }));
+    }
+
+    #[test]
+    fn separators_are_bounded_in_memory() {
+        let page = |count: u8| {
+            let long = vec![b'x'; PATH_MAX];
+            let children = (0..count).map(|n| child(&[&long[..], &[n]].concat(), 1)).collect();
+            IndexPage::decode(&IndexPage { level: 1, children }.encode())
+        };
+        assert!(page(63).is_ok());
+        let rule = "separators take over 16 MiB";
+        assert_eq!(page(64), Err(FormatError::Broken { what: WHAT, rule }));
+        // Not what they share times what they do not.
+        let children = (0..40_u8).map(|n| child(&[&[b'x'; 10_000][..], &[n; 100]].concat(), 1)).collect();
+        assert!(round(1, children));
+    }
+
+    #[test]
     fn pages_hold_no_more_than_their_limit() {
         let page = |count: usize| {
             let children = (0..count as u32).map(|n| child(&n.to_be_bytes(), 1)).collect();

@@ -82,9 +82,30 @@ fn the_signature_covers_all_but_itself() {
     assert!(signed_bytes(&unsigned).is_err() && RootRecord::decode(&unsigned).is_err());
 }
 
+/// The second attribute's value elsewhere in its frame.
+fn stored(record: &mut RootRecord, inner: u32, len: u32) {
+    let frame = record.reference_set;
+    record.xattrs[1].value = XattrValue::Stored { frame: FrameRef { pack: pack(0), ..frame }, inner, len };
+}
+
+#[test]
+fn records_go_as_far_as_their_limits() {
+    let goes: [fn(&mut RootRecord); 4] = [
+        |r| r.reference_set.offset = crate::limits::PACK_MAX as u32 - 77,
+        |r| stored(r, 262_144 - 257, 257),
+        |r| r.xattrs[0].name = vec![b'a'; 255],
+        |r| r.others.push((DeviceId([6; 16]), SessionNo(7), RootHash([6; 32]))),
+    ];
+    for (at, reach) in goes.iter().enumerate() {
+        let mut record = example();
+        reach(&mut record);
+        assert_eq!(RootRecord::decode(&record.encode()), Ok(record), "{at}");
+    }
+}
+
 #[test]
 fn impossible_records_are_refused() {
-    let breaks: [fn(&mut RootRecord); 15] = [
+    let breaks: [fn(&mut RootRecord); 24] = [
         |r| r.tags.reverse(),
         |r| r.tags[1] = "a".into(),
         |r| r.session = SessionNo(0),
@@ -100,6 +121,15 @@ fn impossible_records_are_refused() {
         |r| r.reference_set.pack.number = 0,
         |r| r.page_packs = vec![pack(0); 65],
         |r| r.sources.push(Vec::new()),
+        |r| r.reference_set.stored_len = 0,
+        |r| r.reference_set.offset = crate::limits::PACK_MAX as u32 - 76,
+        |r| r.xattrs[1].name = b"user.a".to_vec(),
+        |r| r.xattrs[0].name = Vec::new(),
+        |r| r.xattrs[0].name = b"a\0".to_vec(),
+        |r| r.xattrs[0].name = vec![b'a'; 256],
+        |r| stored(r, 5, 256),
+        |r| stored(r, 262_144 - 256, 257),
+        |r| r.others.insert(0, (DeviceId([6; 16]), SessionNo(7), RootHash([6; 32]))),
     ];
     for (at, spoil) in breaks.iter().enumerate() {
         let mut record = example();
@@ -143,6 +173,7 @@ fn unknown_keys_pass_only_as_optional_features() {
         with_features(&[], &[18, 19], &[(19, &[0]), (18, &[0])]),
         with_features(&[], &[19, 18], &[]),
         with_features(&[], &[17], &[]),
+        with_features(&[], &[18, 18], &[]),
     ] {
         assert!(matches!(RootRecord::decode(&bytes), Err(FormatError::Broken { .. })));
     }

@@ -1,5 +1,7 @@
 //! Leaf pages: both ways, sharing, determinism, and each rule broken once.
 
+mod spelled;
+
 use super::*;
 use crate::page::tests::frame;
 use crate::page::{Extent, ExtentPageRef, XattrValue};
@@ -226,6 +228,7 @@ fn attributes_are_sorted_and_sized() {
             value: XattrValue::Stored { frame: frame(1, 0, 0, 9), inner, len },
         }])
     };
+    assert!(stored(262_144 - 257, 257) && !stored(262_144 - 256, 257));
     assert!(stored(0, 257) && !stored(0, 256) && !stored(262_144, 257));
 }
 
