@@ -114,7 +114,9 @@ impl Harm {
     pub(crate) fn undo(&self, file: &File, sound: &[u8]) {
         file.set_len(sound.len() as u64).unwrap();
         let kept = self.patches.iter().map(|(at, bytes)| *at..(at + bytes.len()).min(sound.len()));
-        for range in kept.chain(std::iter::once(self.len..sound.len())).filter(|range| range.start < range.end) {
+        for range in
+            kept.chain(std::iter::once(self.len..sound.len())).filter(|range| range.start < range.end)
+        {
             file.write_all_at(&sound[range.clone()], range.start as u64).unwrap();
         }
     }
