@@ -6,10 +6,11 @@
 //!
 //! **What it may not do.** Speak HTTP, read sources, delete a blob by its own hand.
 //!
-//! **What always holds.** The first damage ends nothing: it is noted and the rest is looked at. Memory stays
-//! bounded by the number of packs and by fixed caches, not by files or bytes.
+//! **What always holds.** The first damage ends no check: it is noted and the rest is looked at. A check's memory stays
+//! bounded by the number of packs and by fixed caches, not by files or bytes; a collection that compacts keeps an entry
+//! for each frame that is needed. What is not known to be needed by nothing is not given up.
 //!
-//! **Where it is tested.** Beside the code; `tests/damage`.
+//! **Where it is tested.** Beside the code; `tests/damage`, `tests/protocol`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
