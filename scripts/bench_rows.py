@@ -13,7 +13,7 @@ AT_MOST = "at most"  # not above this figure, whatever the peers do
 OF_ROW = "of another row"  # so many times as good as another row of ours, or of the disk
 
 Row = collections.namedtuple("Row", "name unit more local far", defaults=(None, None))
-OURS, DISK = "backupengine", "disk"
+OURS, DISK, SOURCE, CEILING = "backupengine", "disk", "source", "ceiling"
 
 
 def better(aim, peer, more):
@@ -89,6 +89,14 @@ def goodness(more, ours, theirs):
     return ours / theirs if more else theirs / ours
 
 
+def both(row, figures):
+    """What would come of the cold disk and the way through FUSE one after the other, with nothing in between."""
+    parts = [figures.median(row.name, limit) for limit in (SOURCE, CEILING)]
+    if None in parts or "cold" not in row.name:
+        return None
+    return 1 / sum(1 / part for part in parts) if row.more else sum(parts)
+
+
 def verdict(figures, by_name, row, goal, ours, ratio):
     """The goal in words, and whether it is met."""
     if goal is None or ours is None:
@@ -109,11 +117,13 @@ def table(figures, tools, place, delay):
     """Prints it; gives how many goals were met, missed, and left open for want of a peer."""
     listed = rows(delay)
     by_name = {row.name: row for row in listed}
-    peers = [tool for tool in tools if tool != OURS]
+    peers = [tool for tool in tools if tool not in (OURS, SOURCE, CEILING)]
+    limits = CEILING in tools
     tally = {True: 0, False: 0, None: 0}
     print(f"\n### {place}" + (f", {delay} ms each way" if place == "far" else ""))
-    print("| measure | unit | " + " | ".join(tools) + " | times the best peer | goal | met |")
-    print("|---|---|" + "---:|" * (len(tools) + 1) + "---|---|")
+    print("| measure | unit | " + " | ".join(tools) + " | times the best peer | goal | met |"
+          + (" of the ceiling | of disk and ceiling |" if limits else ""))
+    print("|---|---|" + "---:|" * (len(tools) + 1) + "---|---|" + ("---:|---:|" if limits else ""))
     for row in listed:
         if row.name not in figures.values:
             continue
@@ -133,6 +143,11 @@ def table(figures, tools, place, delay):
             cells[0] = figures.cell(row.name, DISK) + " (no tool)"
         said = {True: "yes", False: "**no**", None: "open"}.get(met, met)
         times = "–" if ratio is None else f"{'over ' if at_least else ''}{ratio:.2f}"
-        print(f"| {row.name} | {row.unit} | " + " | ".join(cells) + f" | {times} | {goal} | {said} |")
+        limit = ""
+        if limits:
+            alone = figures.median(row.name, CEILING)
+            shares = [goodness(row.more, ours, limit) for limit in (alone, both(row, figures))]
+            limit = "".join(" – |" if share is None else f" {share:.2f} |" for share in shares)
+        print(f"| {row.name} | {row.unit} | " + " | ".join(cells) + f" | {times} | {goal} | {said} |{limit}")
     print(f"\n{tally[True]} goals met, {tally[False]} not, {tally[None]} open for want of a peer, or of patience with one")
     return tally

@@ -19,6 +19,8 @@ class Tool:
     """What every tool can do. Commands are argument lists; the harness runs and times them."""
 
     name = "?"
+    pushes = True  # whether it has a store at all
+    mounts = True
 
     def __init__(self, work, far=None):
         self.far = far
@@ -214,4 +216,37 @@ class Borg(Tool):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+class Source(Tool):
+    """No backup and no mount: the data where they lie, read cold from this disk, and a copy out of the page cache
+    instead of a restore."""
+
+    name = "source"
+    pushes = mounts = False
+    data = None  # set by the script
+
+    def settings(self):
+        pass
+
+    def shown(self, mountpoint, source, tag):
+        return source
+
+    def restore(self, tag, source, target):
+        return ["cp", "-a", os.path.join(source, "."), target]
+
+
+class Ceiling(Source):
+    """No backup: the data shown by FUSE out of memory with our mount's settings (mount/fuse/examples)."""
+
+    name = "ceiling"
+    mounts = True
+    binary = None  # set by the script
+
+    def mount(self, mountpoint):
+        return [self.binary, self.data, mountpoint]
+
+    def shown(self, mountpoint, source, tag):
+        return os.path.join(mountpoint, os.path.relpath(source, self.data))
+
+
+LIMITS = {tool.name: tool for tool in (Source, Ceiling)}
 ALL = {tool.name: tool for tool in (Ours, Restic, Rustic, Borg)}
