@@ -1,4 +1,5 @@
 //! The built program, and a home of its own to run it in.
+pub(crate) use backupengine_tests::fuse_is_wanted;
 pub(crate) use backupengine_tests::program::client as program;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,19 +8,6 @@ use tempfile::TempDir;
 
 /// The passphrase of every vault made here.
 pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
-
-/// Whether mounts are to be tested; fails where they are and cannot be.
-pub(crate) fn fuse_is_wanted() -> bool {
-    if std::env::var_os("BACKUPENGINE_SKIP_FUSE").is_some_and(|v| v == "1") {
-        eprintln!("left out: BACKUPENGINE_SKIP_FUSE is set");
-        return false;
-    }
-    assert!(
-        Path::new("/dev/fuse").exists(),
-        "/dev/fuse is missing; BACKUPENGINE_SKIP_FUSE=1 leaves this out"
-    );
-    true
-}
 
 /// What a run came to.
 #[derive(Debug)]

@@ -9,9 +9,13 @@ use backupengine_model::{
 use backupengine_testkit::oracle::{Content, Oracle, Tree, sample};
 use bytes::Bytes;
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 #[test]
 fn any_range_reads_the_right_bytes() {
@@ -114,10 +118,28 @@ fn each_trouble_has_its_own_number() {
     on_both(&world, |face| assert!(face.lstat(&at("order/a")).is_ok()));
 }
 
-/// Gives half of what it is asked for, as if the rest of each file were missing.
-struct HalfReader(Arc<Oracle>);
+/// What is odd about a reader.
+enum Odd {
+    /// Gives half of what it is asked for, as if the rest of each file were missing.
+    Half,
+    /// While this is set it waits, before it reads or lists.
+    Waits(Arc<AtomicBool>),
+}
 
-impl TreeReader for HalfReader {
+/// An oracle with something odd about it.
+struct OddReader(Arc<Oracle>, Odd);
+
+impl OddReader {
+    fn wait(&self) {
+        if let Odd::Waits(closed) = &self.1 {
+            while closed.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+impl TreeReader for OddReader {
     fn snapshots(&self) -> Result<Arc<Vec<SnapshotInfo>>, ReadError> {
         self.0.snapshots()
     }
@@ -137,6 +159,7 @@ impl TreeReader for HalfReader {
         self.0.parent(id)
     }
     fn list(&self, dir: NodeId, from: u64, max: usize) -> Result<DirPage, ReadError> {
+        self.wait();
         self.0.list(dir, from, max)
     }
     fn read_link(&self, id: NodeId) -> Result<Bytes, ReadError> {
@@ -150,10 +173,11 @@ impl TreeReader for HalfReader {
     }
 }
 
-impl ContentReader for HalfReader {
+impl ContentReader for OddReader {
     fn read_at(&self, id: NodeId, offset: u64, out: &mut [u8]) -> Result<usize, ReadError> {
-        let half = out.len().div_ceil(2);
-        self.0.read_at(id, offset, &mut out[..half])
+        self.wait();
+        let len = if matches!(self.1, Odd::Half) { out.len().div_ceil(2) } else { out.len() };
+        self.0.read_at(id, offset, &mut out[..len])
     }
     fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError> {
         self.0.span(id, offset)
@@ -163,11 +187,52 @@ impl ContentReader for HalfReader {
 #[test]
 fn a_short_answer_is_an_error_and_never_zeros() {
     let world = World::of(sample::everyday());
-    let reader = Arc::new(HalfReader(world.oracle.clone()));
+    let reader = Arc::new(OddReader(world.oracle.clone(), Odd::Half));
     on_both_over(&reader, |face| {
         assert_eq!(face.read(&at("sizes/131072"), 0, 131_072), Err(Errno::IO));
         assert_eq!(face.read(&at("sizes/4096"), 0, 4096), Err(Errno::IO));
     });
+}
+
+#[test]
+fn who_waits_and_is_told_to_end_ends() {
+    if !fuse_is_wanted() {
+        return;
+    }
+    let world = World::of(sample::everyday());
+    let closed = Arc::new(AtomicBool::new(false));
+    let reader = Arc::new(OddReader(world.oracle.clone(), Odd::Waits(Arc::clone(&closed))));
+    let mount = Mount::of(&reader);
+    let requests = mount.requests();
+    let waits_for = |what: &str| {
+        while !requests.now().iter().any(|pending| pending.what == what) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // Others each time: what was read or listed once is the kernel's.
+    let turns =
+        [(Signal::KILL, 131_072, "order"), (Signal::INT, 4096, "links"), (Signal::TERM, 4097, "xattrs")];
+    for (signal, len, folder) in turns {
+        let (file, folder) = (mount.snapshot().join(format!("sizes/{len}")), mount.snapshot().join(folder));
+        assert!(file.exists() && folder.exists());
+        for (program, path, what) in [("cat", &file, "read"), ("ls", &folder, "list")] {
+            closed.store(true, Ordering::SeqCst);
+            let mut child =
+                Command::new(program).arg(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            waits_for(what);
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let begun = Instant::now();
+            while child.try_wait().unwrap().is_none() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{program} waits on after {signal:?}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // The mount is there for everybody else, and once there is an answer, for the same file.
+            assert!(std::fs::symlink_metadata(mount.snapshot().join("sizes/1")).is_ok());
+            closed.store(false, Ordering::SeqCst);
+            assert!(std::fs::read(&file).unwrap() == sample::bytes(len, len as usize));
+        }
+        assert!(std::fs::read_dir(&folder).unwrap().count() > 0);
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What scenarios run in: an oracle with snapshots, mounted or not.
 
 use crate::face::{CoreFace, Face, KernelFace};
-use backupengine_fuse::{Mounted, NAMES, ServeConfig, mount};
+use backupengine_fuse::{Mounted, NAMES, Requests, ServeConfig, mount};
 use backupengine_model::{ContentReader, NodeId, SessionNo, Timestamp, TreePath, TreeReader};
 use backupengine_testkit::oracle::{Oracle, Tree, sample};
+pub(crate) use backupengine_tests::fuse_is_wanted;
 use backupengine_vfs::{Config, Owner, ReadOnlyFs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +75,10 @@ impl Mount {
         self.mounted.as_ref().map(Mounted::mountpoint).unwrap()
     }
 
+    pub(crate) fn requests(&self) -> Requests {
+        self.mounted.as_ref().map(Mounted::requests).unwrap()
+    }
+
     /// Below the first snapshot.
     pub(crate) fn snapshot(&self) -> PathBuf {
         self.path().join(FOLDER)
@@ -83,20 +88,6 @@ impl Mount {
     pub(crate) fn into_parts(mut self) -> (Mounted, tempfile::TempDir) {
         (self.mounted.take().unwrap(), self.folder.take().unwrap())
     }
-}
-
-/// Whether to run on FUSE. Says so and fails where it should run and cannot.
-pub(crate) fn fuse_is_wanted() -> bool {
-    if std::env::var_os("BACKUPENGINE_SKIP_FUSE").is_some_and(|value| value == "1") {
-        eprintln!("BACKUPENGINE_SKIP_FUSE=1: not run on FUSE");
-        return false;
-    }
-    assert!(
-        Path::new("/dev/fuse").exists(),
-        "/dev/fuse is missing, so the mount cannot be tested here; set BACKUPENGINE_SKIP_FUSE=1 to test the \
-         core alone"
-    );
-    true
 }
 
 /// Runs a scenario on the core and on FUSE.

@@ -19,6 +19,7 @@ mod mountpoint;
 mod requests;
 mod serve;
 mod shell;
+mod signals;
 mod table;
 mod unmount;
 mod watch;

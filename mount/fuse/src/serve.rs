@@ -6,6 +6,7 @@
 use crate::mountpoint::{MountError, check_mountpoint, clear_dead};
 use crate::requests::Requests;
 use crate::shell::Shell;
+use crate::signals::Signals;
 use crate::table::mounted_at;
 use crate::unmount::{UnmountHow, detach};
 use crate::watch::Watcher;
@@ -63,6 +64,7 @@ pub struct Mounted {
     requests: Requests,
     session: Option<BackgroundSession>,
     watcher: Option<Watcher>,
+    signals: Option<Signals>,
 }
 
 impl Mounted {
@@ -83,7 +85,7 @@ impl Mounted {
     /// When serving ended for another reason.
     pub fn wait(mut self) -> io::Result<()> {
         let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);
-        self.watcher = None;
+        (self.watcher, self.signals) = (None, None);
         if ended.is_err() && mounted_at(&self.mountpoint)?.is_some_and(|entry| entry.is_ours()) {
             detach(&self.mountpoint, UnmountHow::Detach)?;
         }
@@ -100,7 +102,7 @@ impl Drop for Mounted {
         {
             tracing::warn!(mountpoint = ?self.mountpoint, %error, "the mountpoint could not be taken away");
         }
-        self.watcher = None;
+        (self.watcher, self.signals) = (None, None);
     }
 }
 
@@ -135,7 +137,8 @@ where
         }
         None => mount_by_helper(shell(), &mountpoint, config)?,
     };
-    let mut mounted = Mounted { mountpoint: mountpoint.clone(), requests, session: None, watcher: None };
+    let mut mounted =
+        Mounted { mountpoint: mountpoint.clone(), requests, session: None, watcher: None, signals: None };
     let notifier = session.notifier();
     mounted.session =
         Some(session.spawn().map_err(|error| match detach(&mountpoint, UnmountHow::Detach) {
@@ -143,6 +146,7 @@ where
             Err(left) => system(left),
         })?);
     raise_read_ahead(&mountpoint);
+    mounted.signals = Some(Signals::watch(mounted.requests()).map_err(system)?);
     mounted.watcher = Some(Watcher::start(core, notifier, config.poll).map_err(system)?);
     Ok(mounted)
 }

@@ -4,7 +4,7 @@
 //! answered whole or with an error, because the kernel shows zeros for what a short answer leaves out.
 
 use crate::errno::errno;
-use crate::requests::Requests;
+use crate::requests::{Interruptible, Requests};
 use backupengine_vfs::{
     Attr, ContentReader, DirCursor, DirEntry, FsError, Handle, Ino, Kind, ReadOnlyFs, SeekTo, Timestamp,
     TreeReader,
@@ -55,14 +55,39 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+macro_rules! interruptible {
+    ($($reply:ty),*) => {
+        $(impl Interruptible for $reply {
+            fn interrupted(self) {
+                self.error(Errno::EINTR);
+            }
+        })*
+    };
+}
+
+interruptible!(
+    ReplyAttr,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEntry,
+    ReplyLseek,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyXattr
+);
+
 /// Answers with what `result` holds, or its error number.
 macro_rules! answer {
-    ($result:expr, $reply:ident, $ok:pat => $answer:expr) => {
-        match $result {
+    ($result:expr, $reply:ident, $ok:pat => $answer:expr) => {{
+        let result = $result;
+        // Where it was given up for a signal nobody waits for this.
+        let Some($reply) = $reply.take() else { return };
+        match result {
             Ok($ok) => $answer,
             Err(error) => $reply.error(answered(error)),
         }
-    };
+    }};
 }
 
 /// The error number; what a person should know of is logged, by what it is and without names.
@@ -190,8 +215,10 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _answering = self.requests.begin("look up", req.pid(), parent.0);
-        match self.core.lookup(Ino(parent.0), name.as_bytes()) {
+        let (_answering, reply) = self.requests.answer("look up", req.pid(), parent.0, reply);
+        let found = self.core.lookup(Ino(parent.0), name.as_bytes());
+        let Some(reply) = reply.take() else { return };
+        match found {
             Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
             Err(FsError::NotFound) => reply.entry(&FOREVER, &absent(), GENERATION),
             Err(error) => reply.error(answered(error)),
@@ -201,20 +228,20 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
     // forget: inode numbers are derived, so there is no table to shrink.
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _answering = self.requests.begin("attributes", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("attributes", req.pid(), ino.0, reply);
         answer!(self.core.getattr(Ino(ino.0)), reply, attr => reply.attr(&FOREVER, &file_attr(&attr)));
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        let _answering = self.requests.begin("link", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("link", req.pid(), ino.0, reply);
         answer!(self.core.readlink(Ino(ino.0)), reply, target => reply.data(&target));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _answering = self.requests.begin("open", req.pid(), ino.0);
         if self.opens_unasked {
             return reply.error(Errno::ENOSYS);
         }
+        let (_answering, reply) = self.requests.answer("open", req.pid(), ino.0, reply);
         answer!(self.core.open(Ino(ino.0)), reply, handle => {
             reply.opened(FileHandle(handle.ino().0), FopenFlags::FOPEN_KEEP_CACHE);
         });
@@ -231,7 +258,7 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _answering = self.requests.begin("read", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("read", req.pid(), ino.0, reply);
         // Opened unasked, so the handle says nothing: what counts is the inode.
         BUFFER.with_borrow_mut(|buffer| {
             let size = size as usize;
@@ -255,7 +282,6 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2) on Linux; the kernel answers the others itself.
         const DATA: i32 = 3;
         const HOLE: i32 = 4;
-        let _answering = self.requests.begin("seek", req.pid(), ino.0);
         let (Ok(from), Some(to)) = (
             u64::try_from(offset),
             match whence {
@@ -266,7 +292,10 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         ) else {
             return reply.error(Errno::EINVAL);
         };
-        match self.core.seek(Handle::of(Ino(ino.0)), from, to).map(i64::try_from) {
+        let (_answering, reply) = self.requests.answer("seek", req.pid(), ino.0, reply);
+        let found = self.core.seek(Handle::of(Ino(ino.0)), from, to).map(i64::try_from);
+        let Some(reply) = reply.take() else { return };
+        match found {
             Ok(Ok(found)) => reply.offset(found),
             Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
             Err(error) => reply.error(answered(error)),
@@ -274,21 +303,23 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _answering = self.requests.begin("open", req.pid(), ino.0);
         if self.lists_unasked {
             return reply.error(Errno::ENOSYS);
         }
+        let (_answering, reply) = self.requests.answer("open", req.pid(), ino.0, reply);
         answer!(self.core.opendir(Ino(ino.0)), reply, handle => {
             let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
             reply.opened(FileHandle(handle.ino().0), flags);
         });
     }
 
-    fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let _answering = self.requests.begin("list", req.pid(), ino.0);
+    fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let (_answering, reply) = self.requests.answer("list", req.pid(), ino.0, reply);
         let listed = self.core.readdir(Handle::of(Ino(ino.0)), DirCursor(offset), |entry| {
             let name = OsStr::from_bytes(entry.name);
-            !reply.add(INodeNo(entry.ino.0), entry.next.0, file_type(entry.kind), name)
+            let kind = file_type(entry.kind);
+            let full = reply.add(|reply| reply.add(INodeNo(entry.ino.0), entry.next.0, kind, name));
+            full == Some(false)
         });
         answer!(listed, reply, () => reply.ok());
     }
@@ -299,19 +330,22 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let _answering = self.requests.begin("list", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("list", req.pid(), ino.0, reply);
         let listed = self.core.readdir(Handle::of(Ino(ino.0)), DirCursor(offset), |entry| {
             let attr = entry.attr.map_or_else(|| dot(&entry), file_attr);
             let name = OsStr::from_bytes(entry.name);
-            !reply.add(attr.ino, entry.next.0, name, &FOREVER, &attr, GENERATION)
+            let add = |reply: &mut ReplyDirectoryPlus| {
+                reply.add(attr.ino, entry.next.0, name, &FOREVER, &attr, GENERATION)
+            };
+            reply.add(add) == Some(false)
         });
         answer!(listed, reply, () => reply.ok());
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let _answering = self.requests.begin("figures", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("figures", req.pid(), ino.0, reply);
         answer!(self.core.statfs(), reply, figures => {
             let blocks = figures.bytes.div_ceil(u64::from(BLOCK));
             reply.statfs(blocks, 0, 0, figures.nodes, 0, BLOCK, figures.name_max, BLOCK);
@@ -319,12 +353,12 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _answering = self.requests.begin("attributes", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("attributes", req.pid(), ino.0, reply);
         answer!(self.core.getxattr(Ino(ino.0), name.as_bytes()), reply, value => send_xattr(&value, size, reply));
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _answering = self.requests.begin("attributes", req.pid(), ino.0);
+        let (_answering, reply) = self.requests.answer("attributes", req.pid(), ino.0, reply);
         answer!(self.core.listxattr(Ino(ino.0)), reply, names => {
             let mut joined = Vec::new();
             for name in names {
