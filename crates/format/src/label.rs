@@ -196,6 +196,10 @@ mod tests {
         assert_eq!((label.sources.len(), label.cut, label.forgotten.len()), (0, true, 2));
         let many: Vec<_> = (0..60).map(|device| entry(device, 1, 2)).collect();
         assert!(encode_with(&info("pc", &[], &[]), &many).len() > LABEL_MAX);
+        let written = |forgotten: &[Forgotten]| decode(&write("pc", &[], &[], false, forgotten)).is_ok();
+        assert!(written(&[entry(1, 6, 8), entry(2, 6, 7)]));
+        assert!(!written(&[entry(2, 6, 8), entry(1, 6, 8)]) && !written(&[entry(1, 6, 8), entry(1, 6, 8)]));
+        assert!(!written(&[entry(1, 6, 6)]) && !written(&[entry(1, 7, 6)]));
     }
 
     #[test]
