@@ -1,7 +1,8 @@
 //! Processes that push, collect and remove snapshots side by side, and are killed at random moments.
 //!
-//! `PROTOCOL_KILLS` rounds (a few by default), each with two processes; the campaign's figures are printed. A round's
-//! delays follow from `PROTOCOL_SEED`, the moments also from the machine.
+//! `PROTOCOL_KILLS` rounds (a few by default), each with two processes; the campaign's figures are printed. How long a
+//! process is left alone at most is what this machine needs for [`PUSHES`] pushes and what it does between them, so that
+//! on a slow one things are finished as well; which part of it follows from `PROTOCOL_SEED`.
 
 use crate::collect::{DAY, HOUR, prune_on, snapshots_of};
 use crate::fixture::{Source, Tree};
@@ -20,7 +21,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const TEST: &str = "killed::killed_anywhere_nothing_is_lost";
 const FOLDER: &str = "KILLED_CHILD_FOLDER";
@@ -31,6 +32,9 @@ const SEED: &str = "KILLED_CHILD_SEED";
 const AHEAD: &str = "KILLED_CHILD_AHEAD";
 /// Snapshots a process leaves, the newest.
 const LEFT: usize = 5;
+
+/// Pushes a process gets done if it is killed as late as any.
+const PUSHES: usize = 4;
 
 /// States of the sources that are remembered: a session is silent for less rounds than that before it ends.
 const STATES: usize = 60;
@@ -101,9 +105,27 @@ fn start(folder: &Path, source: &Path, device: &str, seed: u64, ahead: i64) -> C
         .unwrap()
 }
 
+/// How long a process alone takes for [`PUSHES`] pushes and what it does between them; it is killed then.
+fn time_for_pushes(folder: &Path, source: &Path, device: &str, seed: u64) -> Duration {
+    let begun = Instant::now();
+    let mut child = start(folder, source, device, seed, 0);
+    let log = folder.with_file_name(format!("log-{device}"));
+    // It does about four times as many before it ends.
+    let begun_pushes = |text: &str| text.lines().filter(|line| *line == "push").count();
+    while fs::read_to_string(&log).map_or(0, |text| begun_pushes(&text)) <= PUSHES {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(begun.elapsed() < Duration::from_secs(120), "it does nothing");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(log).unwrap();
+    begun.elapsed()
+}
+
 /// Everything that was ever stored: by key of the pack (session, number, salt), the hash of its bytes.
 #[derive(Default)]
-struct Sealed {
+pub(crate) struct Sealed {
     seen: BTreeSet<BlobKey>,
     packs: BTreeMap<(SessionNo, u32, [u8; 8]), blake3::Hash>,
 }
@@ -120,7 +142,7 @@ impl Sealed {
         assert!(before.is_none_or(|before| before == hash), "sealed twice: {what}, {:?}", trailer.pack);
     }
 
-    fn look(&mut self, folder: &Path, store: &Arc<dyn Maintainable>) {
+    pub(crate) fn look(&mut self, folder: &Path, store: &Arc<dyn Maintainable>) {
         for kind in [BlobKind::Packs, BlobKind::Roots] {
             for (key, _) in now(store.list(kind)).unwrap() {
                 if self.seen.insert(key) {
@@ -132,6 +154,11 @@ impl Sealed {
         for entry in fs::read_dir(folder.join("tmp")).unwrap().flatten() {
             self.note(&fs::read(entry.path()).unwrap(), &entry.path().display().to_string());
         }
+    }
+
+    /// The same, for another folder: what went on from a copy may have other bytes under the same names.
+    pub(crate) fn elsewhere(&self) -> Self {
+        Self { seen: BTreeSet::new(), packs: self.packs.clone() }
     }
 }
 
@@ -151,8 +178,9 @@ fn killed_anywhere_nothing_is_lost() {
     let mut doing: BTreeMap<String, u64> = BTreeMap::new();
     // What a snapshot may show: one whose root was stored is committed by a later push.
     let mut states: VecDeque<Tree> = sources.iter().map(expected_now).collect();
+    let devices = ["laptop", "desktop"];
+    let alone = time_for_pushes(&folder, sources[0].path(), devices[0], random.next()).as_micros() as u64;
     for round in 0..rounds {
-        let devices = ["laptop", "desktop"];
         let children: Vec<Child> = devices
             .iter()
             .zip(&sources)
@@ -160,7 +188,7 @@ fn killed_anywhere_nothing_is_lost() {
             .collect();
         // Later ones are killed later, so that all kinds of moments come.
         for (mut child, device) in children.into_iter().zip(devices) {
-            std::thread::sleep(Duration::from_micros(5_000 + random.below(250_000)));
+            std::thread::sleep(Duration::from_micros(5_000 + random.below(alone)));
             child.kill().unwrap();
             let by_signal = !child.wait().unwrap().success();
             let log = fs::read_to_string(folder.with_file_name(format!("log-{device}"))).unwrap_or_default();
@@ -241,7 +269,7 @@ fn killed_anywhere_nothing_is_lost() {
     let last = last.unwrap();
     assert_eq!((last.retired.0, last.waiting.0), (0, 0), "{last:?}");
     let text = format!(
-        "{rounds} rounds: {killed} processes killed while at {doing:?}; {made} snapshots seen, {failed} pushes or \
+        "{rounds} rounds, at most {alone} µs each: {killed} processes killed while at {doing:?}; {made} snapshots seen, {failed} pushes or \
          collections refused, {} packs and roots stored, {open_ones} sessions left open, {left} bytes left",
         sealed.packs.len()
     );
