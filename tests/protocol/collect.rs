@@ -11,6 +11,7 @@ use backupengine_store::{
 };
 use backupengine_testkit::build::{Pusher, TestVault, Unwatched, VAULT};
 use backupengine_testkit::shown::everything;
+use backupengine_testkit::system::Tmpfs;
 use backupengine_testkit::{FakeClock, Seeded, now};
 use backupengine_vault::{Locked, VaultConfig, VaultError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -495,4 +496,40 @@ fn a_snapshot_that_goes_while_it_is_looked_at_is_no_damage() {
         ground.check();
         assert!(ground.live().contains(&second));
     }
+}
+
+#[test]
+fn a_collection_without_room_gives_up_nothing_that_is_needed() {
+    let (clock, small) = (clock(), Tmpfs::new("size=8m"));
+    let folder = small.path().join("vault");
+    FolderStore::create(&folder, VAULT).unwrap();
+    let store = FolderStore::open_by(&folder, by(&clock)).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let mut ground = Ground::around(Arc::new(store.clone()), clock, Kept::Folder(store, temp));
+    let (source, pusher) = (Source::small(51), ground.vault.pusher("laptop"));
+    // Of this one nothing stays, of the others a little.
+    ground.push(&ground.vault.pusher("desktop"), &Source::small(52));
+    for _ in 0..4 {
+        source.change();
+        ground.push(&pusher, &source);
+    }
+    let old: Vec<SessionNo> = ground.shown.keys().rev().skip(1).copied().collect();
+    ground.trash(&old);
+    ground.shown.retain(|session, _| !old.contains(session));
+    // Room for the ledger, and for no pack.
+    let free = || rustix::fs::statvfs(small.path()).map(|found| found.f_bavail * found.f_frsize).unwrap();
+    let ballast = small.path().join("ballast");
+    fs::write(&ballast, vec![1; (free() - 32_768) as usize]).unwrap();
+
+    let before = ground.stored();
+    let report = ground.prune_in(Haste::Now);
+    assert!(report.full && report.moved.0 == 0 && report.deleted.0 > 0, "{report:?}");
+    assert!(ground.stored() < before);
+    ground.check();
+    // Now there is room, by what was deleted or because somebody made some.
+    fs::remove_file(ballast).unwrap();
+    let report = ground.prune_in(Haste::Now);
+    assert!(!report.full && report.moved.0 > 0, "{report:?}");
+    ground.check();
+    assert_eq!(fs::read_dir(folder.join("tmp")).unwrap().count(), 0, "a spool was left");
 }

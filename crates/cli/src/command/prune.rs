@@ -33,6 +33,7 @@ pub(crate) fn run(wire: &Wire, args: &Prune) -> Result<Outcome, Failure> {
     if wire.global.json {
         let mut object = object(&report);
         object.insert("dry_run".into(), args.dry_run.into());
+        object.insert("no_room".into(), report.full.into());
         object.insert("seconds".into(), json!((begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0));
         output::json(&object.into())?;
     } else if !wire.global.quiet {
@@ -81,7 +82,11 @@ fn print(report: &PruneReport, args: &Prune) -> Result<(), Failure> {
             packs(report.waiting)
         ))?;
     }
-    if (report.retired.0, moved.0, report.deleted.0, report.waiting.0) == (0, 0, 0, 0) {
+    if report.full {
+        output::line(
+            "There was no room to copy what little is needed of some packs: run it again when there is.",
+        )?;
+    } else if (report.retired.0, moved.0, report.deleted.0, report.waiting.0) == (0, 0, 0, 0) {
         output::line(format!(
             "Nothing to give back: {} need all of it.",
             count(report.snapshots, "snapshot", "snapshots")

@@ -5,7 +5,7 @@
 //! ledger's to decide (`model::ledger`), by rules that wait for pushes and mounts and make none of them wait.
 //! **What it may not do.** Delete a blob by its own hand. Give anything up while one snapshot, those in the trash
 //! included, does not say what it needs.
-//! **What always holds.** Interrupted anywhere it leaves at most copies that nothing needs, which the next run retires.
+//! **What always holds.** A full disk keeps it from copying, not from giving up. Interrupted anywhere it leaves at most copies that nothing needs, which the next run retires.
 //! Repeating it is harmless.
 //! **Where it is tested.** In `tests/protocol`: against a model, stopped after every call, interleaved with pushes.
 
@@ -59,6 +59,8 @@ pub struct PruneReport {
     pub deleted: (u64, u64),
     /// Blobs that were given up and still wait for their time, or for a push that was open then.
     pub waiting: (u64, u64),
+    /// There was no room for copies: what nothing needs was given up, and packs of which little is needed stay.
+    pub full: bool,
 }
 
 /// Why a collection ended.
@@ -110,6 +112,8 @@ pub fn prune(
         match run.compact(&mut survey, begun, &sizes, &mut report) {
             // What did not read is no matter: the next run copies what is left.
             Err(PruneError::Unreadable { .. } | PruneError::Vault(_)) if !run.are_kept(&snapshots)? => {}
+            // Deleting needs no room and makes some: the next run copies.
+            Err(PruneError::Store(error)) if error.kind == ErrorKind::Full => report.full = true,
             done => done?,
         }
     }
