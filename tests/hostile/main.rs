@@ -18,6 +18,7 @@ mod http_keys;
 mod http_lists;
 mod http_program;
 mod http_room;
+mod http_writes;
 mod liar;
 mod lists;
 #[allow(dead_code, reason = "shared with tests/cli, which uses all of it")]

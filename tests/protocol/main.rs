@@ -2,7 +2,7 @@
 //! twice.
 //!
 //! Pushes are stopped after every single call of the store, lose the answer of every single call, run side by
-//! side in threads and processes, and are killed. What must hold afterwards is in `fixture::Base::check`.
+//! side in threads and processes, and are killed; the power is cut under them. What must hold afterwards is in `fixture::Base::check`.
 
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
@@ -16,6 +16,7 @@ mod killed;
 mod nested;
 mod nonces;
 mod packs;
+mod power;
 mod processes;
 mod stepped;
 mod stops;
