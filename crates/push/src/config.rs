@@ -4,6 +4,7 @@
 //! reader depends on them (format.md 6). Tested with the modules that use them.
 use backupengine_chunk::ChunkParams;
 use backupengine_format::limits::DATA_FRAME_MAX;
+use backupengine_format::limits::PACK_TARGET;
 use backupengine_model::Timestamp;
 use backupengine_seal::{Certificate, DeviceKey};
 use backupengine_source::WalkConfig;
@@ -62,3 +63,17 @@ pub(crate) const SHARED_PACK_MAX: u64 = 8 << 20;
 pub(crate) const INLINE_TOP_MAX: usize = 4 << 10;
 /// Largest listing of "/" that is kept inside the root record.
 pub(crate) const ROOT_LISTING_MAX: usize = 16 << 10;
+/// Packs of pages that a tree may have beyond what it would have if it were written anew (format.md 6). From then on it
+/// is: whoever lists everything asks for each of them, and pages that were moved are found by one more question.
+const SCATTERED: u64 = 32;
+/// Rough length of a node in a page as it is stored, in bytes.
+const NODE_LEN: u64 = 64;
+
+/// Whether the pages of a tree of so many nodes lie in too many packs. A root names [`PAGE_PACKS_MAX`] at most, so a tree
+/// of more than some ten million nodes never does.
+///
+/// [`PAGE_PACKS_MAX`]: backupengine_format::limits::PAGE_PACKS_MAX
+pub(crate) fn is_scattered(page_packs: usize, nodes: u64) -> bool {
+    let fresh = nodes.saturating_mul(NODE_LEN) / PACK_TARGET + 1;
+    page_packs as u64 > fresh + SCATTERED
+}

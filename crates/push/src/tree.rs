@@ -4,10 +4,10 @@
 //! reference set, the listing of "/", and this device's side files.
 //! **What it may not do.** Wait for content: nodes arrive complete, in key order within each class.
 //! **What always holds.** A page whose bytes are those of the parent's page at the same place is not stored
-//! again. Every pack that is named anywhere in the tree is in the reference set. A page is decoded once before
+//! again, but where the parent's pages lie in too many packs: then all are. Every pack that is named anywhere in the tree is in the reference set. A page is decoded once before
 //! it is stored, so that nothing is written that readers refuse.
 //! **Where it is tested.** In the tests of whole pushes.
-use crate::config::{INLINE_TOP_MAX, ROOT_LISTING_MAX};
+use crate::config::{INLINE_TOP_MAX, ROOT_LISTING_MAX, is_scattered};
 use crate::error::PushError;
 use crate::packer::Packer;
 use crate::pages::index::{self, ClassIndex};
@@ -30,6 +30,8 @@ pub(crate) struct TreeWriter<'a> {
     shared: &'a Shared<'a>,
     vault: &'a Vault,
     parent: Option<&'a Root>,
+    /// Whether no page of the parent is taken over: they lie in too many packs.
+    gathers: bool,
     old_index: HashMap<(u8, Vec<u8>), FrameRef>,
     classes: [ClassWriter; 2],
     directories_seen: bool,
@@ -74,7 +76,12 @@ impl<'a> TreeWriter<'a> {
         sides: [Option<SideWriter>; 2],
     ) -> Self {
         let mut old_index = HashMap::new();
-        if let Some(top) = parent.and_then(|root| IndexPage::decode(&root.record.top).ok())
+        let gathers = parent.is_some_and(|root| {
+            let totals = &root.record.totals;
+            is_scattered(root.record.page_packs.len(), totals.files.saturating_add(totals.directories))
+        });
+        if let Some(top) =
+            parent.filter(|_| !gathers).and_then(|root| IndexPage::decode(&root.record.top).ok())
             && let Err(error) = note_index(vault, &top, &mut old_index)
         {
             tracing::warn!(%error, "the parent's index pages do not read; they are written anew");
@@ -84,6 +91,7 @@ impl<'a> TreeWriter<'a> {
             shared,
             vault,
             parent,
+            gathers,
             old_index,
             classes,
             directories_seen: false,
@@ -107,6 +115,9 @@ impl<'a> TreeWriter<'a> {
         frame: FrameRef,
         encoded: Bytes,
     ) {
+        if self.gathers {
+            return;
+        }
         self.classes[class as usize].old.push_back(OldLeaf { first_key, frame, encoded });
     }
 

@@ -159,6 +159,30 @@ fn many_pushes_merge_the_index_and_forget_nothing() {
 }
 
 #[test]
+fn pages_in_too_many_packs_are_written_together() {
+    let bench = Bench::new();
+    // Some forty leaves, so that many a push leaves a page in a pack of its own.
+    for n in 0..13_000u64 {
+        bench.write(&format!("d{:02}/f{n}", n / 200), &[]);
+    }
+    let mut packs = Vec::new();
+    for n in 0..60 {
+        bench.write(&format!("d{n:02}/f{}", n * 200), &noise(n, 10));
+        let (session, _) = bench.push();
+        packs.push(bench.vault().root(session).unwrap().record.page_packs.len());
+    }
+    let most = *packs.iter().max().unwrap();
+    assert!(most == 34, "{packs:?}");
+    let gathered = packs.iter().position(|count| *count == most).unwrap() + 1;
+    // Once, and from then on only what changes.
+    assert_eq!(packs[gathered], 1, "{packs:?}");
+    assert!(packs[gathered..].is_sorted() && gathered < 59, "{packs:?}");
+    let (session, stats) = bench.push();
+    assert_eq!((stats.bytes_read, stats.files_unmodified), (0, 13_000));
+    assert_shows(&bench, session);
+}
+
+#[test]
 fn a_dry_run_stores_nothing() {
     let bench = Bench::new();
     tree(&bench);
