@@ -8,7 +8,9 @@ use backupengine_testkit::oracle::{Content, Tree, differences, disk, sample, sam
 use backupengine_testkit::recording::Call;
 use backupengine_testkit::{Recording, Strict};
 use backupengine_vault::{Locked, Vault, VaultConfig};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 /// A vault of 20 snapshots, each with `files` files more than the one before.
 fn twenty(files: usize) -> World {
@@ -199,4 +201,53 @@ fn a_whole_walk_reads_each_page_once() {
     assert_eq!(gets.len(), trips, "nothing is fetched twice");
     assert!(trips < count / 20, "{trips} trips for {count} nodes");
     assert_eq!((walk(), recording.take().len()), (count, 0));
+}
+
+#[test]
+fn pages_that_lie_apart_are_fetched_with_the_first_listing() {
+    let world = twenty(120);
+    let watching = Arc::new(Strict::watching(Arc::clone(&world.vault.store)));
+    let recording = Recording::new(watching as Arc<dyn Writable>);
+    let locked = Locked::open(Arc::new(recording.clone())).unwrap();
+    let vault = locked.unlock_as(world.vault.keyring.clone(), VaultConfig::default()).unwrap();
+    let session = world.sessions.last().unwrap().1;
+    let mut packs: BTreeSet<BlobKey> = vault
+        .leaves(session)
+        .unwrap()
+        .map(|leaf| leaf.unwrap().frame.pack)
+        .map(|pack| BlobKey::Pack(pack.session, pack.number))
+        .collect();
+    assert!(packs.len() > 3, "{packs:?}");
+
+    // Another client, that knows nothing yet.
+    let locked = Locked::open(Arc::new(recording.clone())).unwrap();
+    let vault = locked.unlock_as(world.vault.keyring.clone(), VaultConfig::default()).unwrap();
+    recording.take();
+    let mut at = world.source_path();
+    at.push(b"dir 3");
+    let dir = resolve(&vault, session, &at);
+    assert!(!list(&vault, dir).is_empty());
+    let begun = Instant::now();
+    while !packs.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{packs:?} were not asked for");
+        for call in recording.take() {
+            if let Call::Get { key, .. } = call {
+                packs.remove(&key);
+            }
+        }
+    }
+    // What is left of the tree is there, and the leaves of most others with it.
+    let mut open = vec![NodeId::root(session)];
+    let mut names = 0;
+    while let Some(dir) = open.pop() {
+        for slot in list(&vault, dir) {
+            names += 1;
+            if slot.node.attributes.kind == backupengine_model::Kind::Directory {
+                open.push(slot.node.id);
+            }
+        }
+    }
+    assert!(names > 20 * 120);
+    let asked: Vec<Call> = recording.take().into_iter().filter(Call::is_round_trip).collect();
+    assert!(asked.len() <= 2, "{asked:?}");
 }

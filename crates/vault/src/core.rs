@@ -367,6 +367,12 @@ impl Core {
     /// Where the children of a directory stand.
     pub(crate) fn runs(&self, tree: &Tree, dir: NodeId) -> Result<Arc<Runs>, VaultError> {
         loaded(&self.runs, &dir, || {
+            if self.opener.fetcher().is_far() {
+                // Who lists a folder soon lists others. Each of these would cost a round trip of its own.
+                let mut apart = Vec::new();
+                tree.strays().iter().for_each(|frame| push_range(&mut apart, frame));
+                self.opener.fetcher().ahead(&apart);
+            }
             let path = self.directory(tree, dir)?;
             Ok(Arc::new(tree.runs(&self.pages, path)?))
         })

@@ -14,9 +14,11 @@ pub(crate) use list::Runs;
 use crate::cache::{Index, index_weight, leaf_weight};
 use crate::{Root, VaultError};
 use backupengine_format::page::{IndexPage, LeafEntry, LeafPage};
-use backupengine_model::{Class, Node, NodeId, SessionNo, TreePath};
+use backupengine_model::{Class, FrameRef, Node, NodeId, SessionNo, TreePath};
 use backupengine_store::BlobKey;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A snapshot that was opened.
 pub(crate) struct Tree {
@@ -24,7 +26,12 @@ pub(crate) struct Tree {
     pub(crate) session: SessionNo,
     top: Option<Arc<Index>>,
     listing: Option<Listing>,
+    /// Whether [`Tree::strays`] was asked.
+    asked: AtomicBool,
 }
+
+/// Most leaves that are taken for strays: one for each push since the pages were last written together.
+const STRAYS_MAX: usize = 64;
 
 /// The root's copy of the listing of "/".
 struct Listing {
@@ -113,12 +120,28 @@ impl Tree {
             }
         }
         let listed = !record.root_listing.is_empty() || total == 0;
-        Ok(Self { session, top, listing: listed.then_some(listing), root })
+        Ok(Self { session, top, listing: listed.then_some(listing), root, asked: AtomicBool::new(false) })
     }
 
     /// The top page; `None` for a snapshot without nodes.
     pub(crate) fn top(&self) -> Option<&Arc<Index>> {
         self.top.as_ref()
+    }
+
+    /// Leaves that lie in other packs than most do, the first time this is asked: none of them comes along with its
+    /// neighbours. Empty where there is more than one level of index pages.
+    pub(crate) fn strays(&self) -> Vec<FrameRef> {
+        let Some(top) = self.top.as_ref().filter(|top| top.page.level == 1) else { return Vec::new() };
+        if self.asked.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut packs: HashMap<(SessionNo, u32), usize> = HashMap::new();
+        for child in &top.page.children {
+            *packs.entry((child.frame.pack.session, child.frame.pack.number)).or_default() += 1;
+        }
+        let most = packs.into_iter().max_by_key(|(pack, leaves)| (*leaves, *pack)).map(|(pack, _)| pack);
+        let apart = |frame: &FrameRef| Some((frame.pack.session, frame.pack.number)) != most;
+        top.page.children.iter().map(|child| child.frame).filter(apart).take(STRAYS_MAX).collect()
     }
 
     /// Number of nodes, "/" not counted.
