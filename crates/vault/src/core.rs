@@ -364,15 +364,20 @@ impl Core {
         self.opener.fetcher().store().expect(&packs);
     }
 
+    /// Begins to fetch the leaves that lie apart, when somebody comes below "/": who looks there soon looks further, and
+    /// each of them would cost a round trip of its own.
+    pub(crate) fn gather(&self, tree: &Tree, dir: NodeId) {
+        if dir.place != 0 && self.opener.fetcher().is_far() {
+            let mut apart = Vec::new();
+            tree.strays().iter().for_each(|frame| push_range(&mut apart, frame));
+            self.opener.fetcher().ahead(&apart);
+        }
+    }
+
     /// Where the children of a directory stand.
     pub(crate) fn runs(&self, tree: &Tree, dir: NodeId) -> Result<Arc<Runs>, VaultError> {
+        self.gather(tree, dir);
         loaded(&self.runs, &dir, || {
-            if self.opener.fetcher().is_far() {
-                // Who lists a folder soon lists others. Each of these would cost a round trip of its own.
-                let mut apart = Vec::new();
-                tree.strays().iter().for_each(|frame| push_range(&mut apart, frame));
-                self.opener.fetcher().ahead(&apart);
-            }
             let path = self.directory(tree, dir)?;
             Ok(Arc::new(tree.runs(&self.pages, path)?))
         })

@@ -161,6 +161,7 @@ impl Core {
 
     fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Option<Node>, VaultError> {
         let tree = self.tree(dir.session)?;
+        self.gather(&tree, dir);
         let parent = self.directory(&tree, dir)?;
         // Directories first: their leaves are few and shared by all look-ups of a path.
         for class in [Class::Directory, Class::Other] {
