@@ -12,6 +12,7 @@ import os
 import select
 import struct
 import subprocess
+import tempfile
 import sys
 import time
 import urllib.parse
@@ -85,6 +86,41 @@ class Far:
     def ask(self, line):
         self.child.stdin.write(line + "\n")
         return self.answer(10)
+
+    def plain(self, total, part=8 << 20, at_once=8):
+        """Bytes a second of plain reads of the store, in parts, so many at once: what the link and the store give anybody
+        who does nothing with what comes."""
+        found = (os.path.join(inside, name) for inside, _, names in os.walk(self.buckets) for name in names)
+        large = sorted(path for path in found if os.path.getsize(path) >= 4 * part)[: -(-total // (4 * part))]
+        asked = []
+        for path in large:
+            address = self.presigned(os.path.relpath(path, self.buckets))
+            asked += [f'url = "{address}"\nrange = "{at}-{at + part - 1}"\noutput = "/dev/null"'
+                      for at in range(0, 4 * part, part)]
+        with tempfile.NamedTemporaryFile("w") as config:  # addresses are secrets, and no arguments
+            config.write("\nnext\n".join(asked))
+            config.flush()
+            begun = time.monotonic()
+            subprocess.run(["curl", "-sS", "--fail-early", "--parallel", "--parallel-immediate", "--parallel-max",
+                            str(at_once), "-K", config.name], check=True, stderr=subprocess.DEVNULL)
+            return len(asked) * part / (time.monotonic() - begun)
+
+    def presigned(self, name):
+        """An address to read an object by, for a quarter of an hour: AWS Signature Version 4 in the query."""
+        now = time.gmtime()
+        day, moment = time.strftime("%Y%m%d", now), time.strftime("%Y%m%dT%H%M%SZ", now)
+        scope = f"{day}/{self.region}/s3/aws4_request"
+        fields = {"X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": f"{self.access_key}/{scope}",
+                  "X-Amz-Date": moment, "X-Amz-Expires": "900", "X-Amz-SignedHeaders": "host"}
+        query = "&".join(f"{key}={urllib.parse.quote(value, safe='')}" for key, value in sorted(fields.items()))
+        path = "/" + urllib.parse.quote(name)
+        asked = f"GET\n{path}\n{query}\nhost:{self.store.split('//')[1]}\n\nhost\nUNSIGNED-PAYLOAD"
+        key = ("AWS4" + self.secret_key).encode()
+        for part in scope.split("/"):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(asked.encode()).hexdigest()}"
+        signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        return f"{self.store}{path}?{query}&X-Amz-Signature={signature}"
 
     def fetched(self):
         """Bytes that came from the store until now."""
