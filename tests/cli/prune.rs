@@ -1,6 +1,8 @@
 //! `prune` with the real program on a vault in a folder: what it says, what it deletes, and what it leaves to mounts.
 use crate::program::{PASSPHRASE, Person, fuse_is_wanted};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Bytes that do not compress and share nothing.
@@ -141,6 +143,29 @@ fn what_is_mounted_and_was_opened_stays_until_it_is_unmounted() {
         person.run(["prune", "--now"]).expect(0);
     }
     person.run(["check", "--read-data"]).expect(0);
+}
+
+#[test]
+fn what_is_being_printed_or_restored_stays_until_it_is_done() {
+    let (person, first, _) = two();
+    let before = stored(&person);
+    let what = format!("{first}:{}", person.at("src/first").display());
+    // Nobody reads: it waits with most of the file before it.
+    let mut child =
+        person.command(["cat", &what]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut read = vec![0; 1];
+    out.read_exact(&mut read).unwrap();
+    person.run(["forget", &first]).expect(0);
+    let report = prune(&person, &["--now"]);
+    assert_eq!(report["bytes_deleted"].as_u64(), Some(0), "{report}");
+    out.read_to_end(&mut read).unwrap();
+    assert!(child.wait().unwrap().success() && read == noise(2, 3 << 20));
+    // Its lease was given back.
+    person.run(["prune", "--now"]).expect(0);
+    assert!(stored(&person) + (5 << 19) < before);
+    let ran = person.run(["restore", "latest", "--to", person.at("out").to_str().unwrap()]).expect(0);
+    assert!(!ran.stderr.contains("lease"), "{}", ran.stderr);
 }
 
 #[test]

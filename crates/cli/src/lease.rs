@@ -1,10 +1,15 @@
-//! Keeps what a mount has opened from being purged, where the vault lies in a folder (format.md 8.3). An account's store
+//! Keeps what is being read from being purged, by a mount, a restore or `cat`, where the vault lies in a folder (format.md 8.3). An account's store
 //! renews its lease with the grants it asks for.
 //!
 //! **What it may not do.** Make a read wait, or end the mount: a vault that cannot be written is purged by nobody here.
-//! **What always holds.** What was opened is in the lease seconds later, and stays in it until the mount ends.
+//! **What always holds.** What was opened before is in the lease from the beginning, what is opened later seconds after,
+//! and stays in it until the end.
 //! **Where it is tested.** `tests/cli`.
 
+use crate::error::Failure;
+use crate::keychain;
+use crate::place::Place;
+use crate::wire::Opened;
 use backupengine_model::SessionNo;
 use backupengine_store::{ErrorKind, FolderStore};
 use backupengine_vault::Vault;
@@ -25,41 +30,66 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Begins to look at what `vault` opens; `id` is drawn at random.
-    pub(crate) fn keep(store: FolderStore, vault: Vault, id: [u8; 16]) -> Self {
+    /// Leases what `opened` has read from, and looks for more until the lease is dropped. `None` for an account.
+    ///
+    /// # Errors
+    /// Where the folder is no vault any more, or there is no randomness.
+    pub(crate) fn of(opened: &Opened) -> Result<Option<Self>, Failure> {
+        let Place::Folder(folder) = &opened.place else { return Ok(None) };
+        let (store, id) = (FolderStore::open(folder)?, keychain::random()?);
+        let mut renewed =
+            Renewed { store, vault: opened.vault.clone(), id, held: BTreeSet::new(), at: Instant::now() };
+        if !renewed.look() {
+            return Ok(None);
+        }
         let (stop, stopped) = mpsc::channel();
         let renew = move || {
-            let (mut held, mut at) = (BTreeSet::new(), Instant::now());
-            loop {
-                let opened: BTreeSet<SessionNo> = vault.opened().into_iter().collect();
-                let more = opened.difference(&held).next().is_some();
-                if more || (!held.is_empty() && at.elapsed() >= RENEW) {
-                    held.extend(opened);
-                    at = Instant::now();
-                    let all: Vec<SessionNo> = held.iter().copied().collect();
-                    match store.lease(id, &all) {
-                        Err(error) if error.kind == ErrorKind::Denied => {
-                            tracing::debug!(%error, "no lease: the vault is only read here");
-                            return;
-                        }
-                        Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
-                        Ok(()) => {}
-                    }
-                }
-                match stopped.recv_timeout(LOOK) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-                }
-            }
-            if !held.is_empty()
-                && let Err(error) = store.release(id)
-            {
-                tracing::debug!(%error, "the lease was not given back; it ends by itself");
-            }
+            while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) && renewed.look() {}
+            renewed.give_back();
         };
         let thread = std::thread::Builder::new().name("lease".into()).spawn(renew);
         let thread = thread.inspect_err(|error| tracing::warn!(%error, "no lease is kept")).ok();
-        Self { stop: Some(stop), thread }
+        Ok(Some(Self { stop: Some(stop), thread }))
+    }
+}
+
+/// What is leased, and since when.
+struct Renewed {
+    store: FolderStore,
+    vault: Vault,
+    id: [u8; 16],
+    held: BTreeSet<SessionNo>,
+    at: Instant,
+}
+
+impl Renewed {
+    /// Leases what was opened since, and everything when it is time; `false` where nobody may.
+    fn look(&mut self) -> bool {
+        let opened: BTreeSet<SessionNo> = self.vault.opened().into_iter().collect();
+        let more = opened.difference(&self.held).next().is_some();
+        if more || (!self.held.is_empty() && self.at.elapsed() >= RENEW) {
+            self.held.extend(opened);
+            self.at = Instant::now();
+            let all: Vec<SessionNo> = self.held.iter().copied().collect();
+            match self.store.lease(self.id, &all) {
+                Err(error) if error.kind == ErrorKind::Denied => {
+                    tracing::debug!(%error, "no lease: the vault is only read here");
+                    self.held.clear();
+                    return false;
+                }
+                Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+                Ok(()) => {}
+            }
+        }
+        true
+    }
+
+    fn give_back(self) {
+        if !self.held.is_empty()
+            && let Err(error) = self.store.release(self.id)
+        {
+            tracing::debug!(%error, "the lease was not given back; it ends by itself");
+        }
     }
 }
 

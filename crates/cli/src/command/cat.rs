@@ -2,6 +2,7 @@
 use crate::args::Cat;
 use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
+use crate::lease::Lease;
 use crate::output;
 use crate::select::What;
 use crate::wire::Wire;
@@ -32,6 +33,8 @@ pub(crate) fn run(wire: &Wire, args: &Cat) -> Result<Outcome, Failure> {
         return Err(Failure::new(Kind::Failed, format!("{} is no file", output::shown(&path)))
             .hint("list a folder with `backupengine ls`"));
     }
+    // Who prints into a pipe may take hours.
+    let _lease = Lease::of(&opened)?;
     opened.vault.will_read(&[node.id]);
     let mut out = std::io::stdout().lock();
     let mut piece = vec![0; PIECE];

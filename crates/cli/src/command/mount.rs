@@ -7,7 +7,6 @@ use crate::args::{Mount, Owner};
 use crate::doing::Doing;
 use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
-use crate::keychain;
 use crate::lease::Lease;
 use crate::output::{self, count, size, tell};
 use crate::place::Place;
@@ -18,7 +17,6 @@ use crate::wire::{Away, How, Opened, Wire, away_text};
 use crate::{background, cache, mounts};
 use backupengine_fuse::{Mounted, ServeConfig, UnmountError, UnmountHow, mounter, unmount};
 use backupengine_model::{Kind as NodeKind, Timestamp};
-use backupengine_store::FolderStore;
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::Vault;
 use backupengine_vfs::{Config, ReadOnlyFs};
@@ -130,6 +128,7 @@ fn open_and_mount(
     let mounted = backupengine_fuse::mount(core, &config)?;
     *stage = Stage::Mounted(mounted.mountpoint().to_owned());
     let store: Arc<OnceLock<PresignedStore>> = Arc::default();
+    let lease = Lease::of(&opened)?;
     if let Some((_, online)) = opened.online {
         drop(store.set(online));
     }
@@ -147,12 +146,6 @@ fn open_and_mount(
     let telling = Telling::start(&wire.places.state, move || doing.say()).map_err(|failure| {
         tracing::warn!("`status --top` cannot ask this mount: {}", failure.message());
     });
-    let lease = match &opened.place {
-        Place::Folder(folder) => {
-            Some(Lease::keep(FolderStore::open(folder)?, opened.vault.clone(), keychain::random()?))
-        }
-        Place::Server(_) => None,
-    };
     Ok(Served { mounted, vault: opened.vault, away, telling: telling.ok(), lease })
 }
 

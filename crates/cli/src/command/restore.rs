@@ -2,6 +2,7 @@
 use crate::args::{Overwrite, Restore};
 use crate::error::{Failure, Kind, Outcome};
 use crate::find::find;
+use crate::lease::Lease;
 use crate::output::{self, count, grouped, size, tell};
 use crate::progress::Bar;
 use crate::select::What;
@@ -24,6 +25,8 @@ pub(crate) fn run(wire: &Wire, args: &Restore) -> Result<Outcome, Failure> {
     let whats = args.what.iter().map(|text| What::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let opened = wire.open_and_tell()?;
     let (selections, bytes) = selections(&opened, &whats, args.device.as_deref())?;
+    // Given back at the end, however that comes.
+    let _lease = Lease::of(&opened)?;
     let destination = match &args.to {
         Some(folder) => Destination::Into(folder.clone()),
         None => Destination::InPlace,
