@@ -91,7 +91,9 @@ fn every_field_is_documented_and_printed() {
     let mut judge = Judge { documented: documented(), seen: BTreeMap::new() };
     let person = Person::new();
     let vault = person.at("vault").to_str().unwrap().to_owned();
-    judge.document("init", &person.given(PASSPHRASE, ["init", &vault, "--yes", "--json"]).expect(0).json());
+    let init = person.given(PASSPHRASE, ["init", &vault, "--yes", "--json"]).expect(0).json();
+    judge.document("init", &init);
+    keys(&mut judge, &person, init["recovery_code"].as_str().unwrap());
     judge.document("version", &person.run(["version", "--json"]).expect(0).json());
 
     let src = person.at("src");
@@ -162,6 +164,24 @@ fn every_field_is_documented_and_printed() {
             assert!(needless || seen.contains(name), "{heading}: {name} is in JSON.md and was never printed");
         }
     }
+}
+
+/// What opens the vault, before anything is in it.
+fn keys(judge: &mut Judge, person: &Person, code: &str) {
+    person.write("code", code);
+    person.write("new", "another staple battery horse");
+    let (code, new) = (person.at("code"), person.at("new"));
+    let (code, new) = (code.to_str().unwrap(), new.to_str().unwrap());
+    let listed = person.run(["key", "list", "--json"]).expect(0).json();
+    judge.document("key list", &listed);
+    listed["ways"].as_array().unwrap().iter().for_each(|way| judge.document("key list: each of ways", way));
+    let add = ["key", "add-passphrase", "--new-passphrase-file", new, "--json"];
+    judge.document("key add-passphrase", &person.run(add).expect(0).json());
+    let rotate = ["key", "rotate", "--yes", "--recovery-code-file", code, "--json"];
+    judge.document("key rotate", &person.run(rotate).expect(0).json());
+    let recover = ["key", "recover", "--json", "--yes", "--new-recovery-code", "--recovery-code-file", code];
+    let recover = [&recover[..], &["--new-passphrase-file", new]].concat();
+    judge.document("key recover", &person.run(recover).expect(0).json());
 }
 
 /// What decides which snapshots stay. A snapshot more is pushed, and is in the trash in the end.

@@ -6,9 +6,10 @@
 
 use backupengine_model::{DeviceId, FrameKind, PackRef, SessionNo, VaultId};
 use backupengine_seal::{
-    Backend, CertificateError, DedupSecret, DeviceSecret, Keyring, MasterSecret, Passphrase, RecoveryCode,
-    RootKey, SealKey, UnlockSecret, WrapError, device_fingerprint, envelope_kind, open_envelope,
-    open_for_device, seal_for_device, vault_fingerprint, verify_root_signature,
+    Backend, Certificate, CertificateError, DedupSecret, DeviceSecret, Keyring, MasterSecret, Passphrase,
+    RecoveryCode, RootKey, RotationError, SealKey, UnlockSecret, WrapError, device_fingerprint,
+    envelope_kind, open_envelope, open_for_device, seal_for_device, seal_rotated_for_device,
+    vault_fingerprint, verify_root_signature,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,6 +97,11 @@ fn judge(name: &str, vector: &Vector) -> String {
         "signature" => judge_signature(vector),
         "envelope" => judge_envelope(vector),
         "enrolment" => judge_enrolment(vector),
+        "rotated" => judge_rotated(vector),
+        "sealkey" => {
+            let certificate = Certificate::decode(&vector.bytes("certificate")).unwrap();
+            judged(certificate.verify_seal_key(&vector.array("seal_public"), &vector.array("signature")))
+        }
         "fingerprint" => judge_fingerprint(name, vector),
         _ => panic!("{name}: no test knows this family of vectors"),
     }
@@ -143,13 +149,19 @@ fn judge_signature(vector: &Vector) -> String {
     );
     match result {
         Ok(device) => same(device.0.to_vec(), vector.bytes("device")),
-        Err(CertificateError::Malformed) => "refuse Malformed".into(),
-        Err(CertificateError::Untrusted) => "refuse Untrusted".into(),
-        Err(CertificateError::BadSignature) => "refuse BadSignature".into(),
-        Err(CertificateError::RoleMayNotWrite) => "refuse RoleMayNotWrite".into(),
-        Err(CertificateError::IssuerNotOwner) => "refuse IssuerNotOwner".into(),
-        Err(CertificateError::ChainTooLong) => "refuse ChainTooLong".into(),
-        Err(other) => panic!("{other}"),
+        Err(error) => untrusted(&error),
+    }
+}
+
+fn untrusted(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Malformed => "refuse Malformed".into(),
+        CertificateError::Untrusted => "refuse Untrusted".into(),
+        CertificateError::BadSignature => "refuse BadSignature".into(),
+        CertificateError::RoleMayNotWrite => "refuse RoleMayNotWrite".into(),
+        CertificateError::IssuerNotOwner => "refuse IssuerNotOwner".into(),
+        CertificateError::ChainTooLong => "refuse ChainTooLong".into(),
+        other => panic!("{other}"),
     }
 }
 
@@ -210,12 +222,44 @@ fn judge_enrolment(vector: &Vector) -> String {
     }
 }
 
+/// What a device with the keys of epoch 1 says to newer ones.
+fn judge_rotated(vector: &Vector) -> String {
+    let (key, device) = (SealKey::from_seed([0x88; 32]), DeviceId([0xdd; 16]));
+    let envelope = vector.bytes("envelope");
+    let opened = match open_for_device(&envelope, &key, device) {
+        Ok(opened) => opened,
+        Err(error) => return refused(&error),
+    };
+    let Some(rotation) = opened.rotation else { return "refuse NoRotation".into() };
+    match rotation.verify(&opened.keyring, &keyring()) {
+        Ok(()) => {
+            assert_eq!(opened.keyring.current_epoch().to_string(), vector.text("epoch"));
+            assert_eq!(opened.floor, vector.bytes("floor"));
+            let again = seal_rotated_for_device(
+                &opened.keyring,
+                &opened.floor,
+                &rotation,
+                &key.public(),
+                device,
+                vector.array("random"),
+            );
+            same(again.unwrap(), envelope)
+        }
+        Err(RotationError::NotOurs) => "refuse NotOurs".into(),
+        Err(RotationError::NotAnOwner(error)) => untrusted(&error),
+        Err(other) => panic!("{other}"),
+    }
+}
+
 fn judge_fingerprint(name: &str, vector: &Vector) -> String {
     let words = match name {
         "fingerprint-device" => {
             device_fingerprint(&vector.array("sign_public"), &vector.array("seal_public"))
         }
         "fingerprint-vault" => vault_fingerprint(&keyring()),
+        "fingerprint-vault-rotated" => {
+            vault_fingerprint(&keyring().rotated(MasterSecret::from_bytes([0x12; 32])).unwrap())
+        }
         _ => panic!("{name}"),
     };
     // A recovery code is made of the same list: its words are looked up by their places.
@@ -250,5 +294,5 @@ fn every_vector_of_seal_gets_its_verdict() {
         count += 1;
     }
     // None may be lost on the way either.
-    assert!(count >= 102 && families.len() == 11, "{count} vectors of {families:?}");
+    assert!(count >= 138 && families.len() == 13, "{count} vectors of {families:?}");
 }

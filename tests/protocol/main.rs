@@ -11,6 +11,7 @@ mod checker;
 mod collect;
 mod collect_stops;
 mod devices;
+mod epochs;
 mod fixture;
 mod killed;
 mod nested;

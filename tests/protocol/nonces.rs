@@ -11,7 +11,7 @@ use crate::stepped::Stepped;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_maintain::PruneConfig;
 use backupengine_model::{FrameKind, PackRef, SessionNo};
-use backupengine_seal::Keyring;
+use backupengine_seal::{Keyring, MasterSecret};
 use backupengine_store::{ErrorKind, Maintainable, Writable};
 use backupengine_testkit::build::{TestVault, Unwatched};
 use backupengine_testkit::faulty::{Fault, When};
@@ -44,8 +44,10 @@ fn pack_of(
         return Some(trailer.pack);
     }
     let first = &spool.bytes[..*spool.writes.first()?];
-    let epoch = keyring.current_epoch();
-    for session in sessions.iter().rev() {
+    let epochs = keyring.epoch_numbers();
+    let places =
+        sessions.iter().rev().flat_map(|session| epochs.iter().rev().map(move |epoch| (session, *epoch)));
+    for (session, epoch) in places {
         for number in (0..16).chain([PackRef::ROOT]) {
             for salt in salts {
                 let pack = PackRef { session: *session, number, salt: *salt, epoch };
@@ -83,12 +85,21 @@ fn is_finished(spool: &SpoolSeen) -> bool {
 
 /// One vault, pushes broken at call after call without any repair in between, then one that comes through.
 fn over_all_broken_pushes(base: &Base, fault: Fault) {
-    let trial = base.trial();
+    over_all(base, fault, false);
+}
+
+/// The same; `rotating`, with the vault's keys rotated between any two of them.
+fn over_all(base: &Base, fault: Fault, rotating: bool) {
+    let mut trial = base.trial();
     let recording = Recording::keeping_spools(Arc::clone(&trial.vault.store));
     let mut pushers = Vec::new();
     let mut call = 0;
     loop {
         call += 1;
+        if rotating {
+            let master = MasterSecret::from_bytes([u8::try_from(call).unwrap(); 32]);
+            trial.vault.keyring = trial.vault.keyring.rotated(master).unwrap();
+        }
         let pusher = trial.vault.pusher("laptop");
         let mut config = pusher.config(base.source.path());
         config.state = trial.state.path().to_owned();
@@ -115,7 +126,10 @@ fn over_all_broken_pushes(base: &Base, fault: Fault) {
     let assigned = spools
         .iter()
         .filter_map(|spool| Some((pack_of(spool, &trial.vault.keyring, &salts, &sessions)?, spool)));
-    assert_eq!(sealed_twice(assigned), []);
+    let assigned: Vec<_> = assigned.collect();
+    let epochs: BTreeSet<u16> = assigned.iter().map(|(pack, _)| pack.epoch).collect();
+    assert!(!rotating || epochs.len() > 3, "packs of {epochs:?} were sealed");
+    assert_eq!(sealed_twice(assigned.into_iter()), []);
     base.check(&trial);
 }
 
@@ -130,14 +144,18 @@ fn no_pair_twice_over_pushes_that_lost_an_answer() {
 }
 
 /// Collections that were broken off and repeated: each copies anew, into sessions and under salts of its own.
-#[test]
-fn no_pair_twice_over_collections_stopped_at_every_call() {
-    let ground = with_much_to_do(Ground::in_memory());
+fn over_all_broken_collections(rotating: bool) {
+    let mut ground = with_much_to_do(Ground::in_memory());
     let recording = Recording::keeping_spools(Arc::clone(&ground.vault.store));
     let inside: Arc<dyn Writable> = Arc::new(recording.clone());
     let recorded: Arc<dyn Maintainable> = Arc::new(Stepped::through(inside, &ground.store));
     let random = Seeded::new(21);
     for call in 1.. {
+        // Not before each: which key opens what was broken off is tried out.
+        if rotating && call % 5 == 0 {
+            let master = MasterSecret::from_bytes([u8::try_from(call).unwrap(); 32]);
+            ground.vault.keyring = ground.vault.keyring.rotated(master).unwrap();
+        }
         let broken = Faulty::maintained(Arc::clone(&recorded))
             .with(When::From(call), Fault::Refuse(ErrorKind::Unavailable));
         let store: Arc<dyn Maintainable> = Arc::new(broken.clone());
@@ -156,9 +174,30 @@ fn no_pair_twice_over_collections_stopped_at_every_call() {
     let broken = spools.iter().filter(|spool| !is_finished(spool) && !spool.bytes.is_empty()).count();
     assert!(finished > 2 && broken > 2, "{finished} spools were finished and {broken} broken off");
     let keyring = &ground.vault.keyring;
-    let assigned =
-        spools.iter().filter_map(|spool| Some((pack_of(spool, keyring, &salts, &sessions)?, spool)));
-    assert_eq!(sealed_twice(assigned), []);
+    let assigned: Vec<_> = spools
+        .iter()
+        .filter_map(|spool| Some((pack_of(spool, keyring, &salts, &sessions)?, spool)))
+        .collect();
+    let epochs: BTreeSet<u16> = assigned.iter().map(|(pack, _)| pack.epoch).collect();
+    assert!(!rotating || epochs.len() > 2, "packs of {epochs:?} were sealed");
+    assert_eq!(sealed_twice(assigned.into_iter()), []);
+}
+
+#[test]
+fn no_pair_twice_over_collections_stopped_at_every_call() {
+    over_all_broken_collections(false);
+}
+
+#[test]
+fn no_pair_twice_over_collections_with_rotations_between_them() {
+    over_all_broken_collections(true);
+}
+
+/// Each push goes on where the one before was broken off, under another key.
+#[test]
+fn no_pair_twice_over_pushes_with_a_rotation_between_any_two() {
+    over_all(&Base::in_memory(), Fault::Refuse(ErrorKind::Unavailable), true);
+    over_all(&Base::in_memory(), Fault::LoseAnswer, true);
 }
 
 /// The check itself notices a pack that is sealed twice.

@@ -17,6 +17,7 @@ const TABLE: &[(&str, [&str; 4], &str, &str)] = &[
     ("vault-create", ["already_exists", NO, NO, NO], WAITS, "already_exists"),
     ("vault-list", ["ok", "ok", "ok", "ok"], "ok", "ok"),
     ("envelope-put", ["ok", NO, NO, NO], WAITS, "fresh_totp_required"),
+    ("envelope-change", ["envelopes_moved", NO, NO, NO], WAITS, "fresh_totp_required"),
     ("mount", ["ok", "ok", "ok", "ok"], WAITS, "ok"),
     ("version", ["ok", "ok", "ok", "ok"], WAITS, "ok"),
     ("snapshot-list", ["ok", "ok", "ok", "ok"], WAITS, "ok"),
@@ -102,6 +103,8 @@ fn what_matters_needs_a_fresh_one_time_code() {
     let world = World::new(&server);
     world.expect(&world.roles[0], "envelope-put", "ok", "the first envelope");
     let older = "update app.envelope set created_at = created_at - interval '11 minutes'";
+    server.admin().execute(older, &[]).unwrap();
+    let older = "update app.vault set created_at = created_at - interval '11 minutes'";
     server.admin().execute(older, &[]).unwrap();
     for (op, _, _, stale) in TABLE {
         world.expect(&world.stale, op, stale, "with an old one-time code");
@@ -303,6 +306,9 @@ impl<'s> World<'s> {
             "envelope-put" => json!({
                 "id": "0123456789abcdef", "epoch": 0, "kind": "recovery", "sealed": base64(b"e"),
                 "sha256": base64(&Sha256::digest(b"e")),
+            }),
+            "envelope-change" => json!({
+                "expected": ["00000000000000ff"], "keep": ["00000000000000ff"], "add": [], "devices": [], "commit": true,
             }),
             "mount" => json!({"snapshots": 1}),
             "snapshot-list" => return listing(VAULT),

@@ -4,12 +4,12 @@ use backupengine_api::{Code, op};
 use backupengine_model::ledger::{Commit, Counters, Haste, Kept, Move, PackRun, SessionKind};
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Collection, Collector, EnvelopeId, ErrorKind, Got,
-    Keeper, LedgerReader, LedgerWriter, Maintainable, Opened, Range, SessionList, SnapshotList, Spool,
-    StoreError, Writable,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, Collection, Collector, EnvelopeChange, EnvelopeId,
+    ErrorKind, Got, Keeper, LedgerReader, LedgerWriter, Maintainable, Opened, Range, SessionList,
+    SnapshotList, Spool, StoreError, Writable,
 };
 use backupengine_testkit::conformance::upkeep::Upkept;
-use backupengine_testkit::conformance::{Handles, VAULT};
+use backupengine_testkit::conformance::{Handles, VAULT, envelopes_change_all_at_once};
 use backupengine_testkit::wait;
 use backupengine_tests::account::{Device, Server, base64, idem};
 use backupengine_transfer::{Account, PresignedConfig, PresignedStore, TransferError};
@@ -423,4 +423,54 @@ fn refusals_keep_their_code() {
         matches!(&error, TransferError::Refused(refusal) if refusal.known() == Some(Code::NotFound)),
         "{error}"
     );
+}
+
+#[test]
+fn envelopes_change_all_at_once_at_a_control_plane() {
+    let room = Room::new();
+    let (one, two) = (room.store(0, Duration::ZERO), room.store(1, Duration::ZERO));
+    envelopes_change_all_at_once((&one, &one), (&two, &two));
+}
+
+/// A change is asked for twice, first for the copies in the bucket: whatever ends it before the second call, nothing changed.
+#[test]
+fn a_change_of_envelopes_that_was_broken_off_has_not_happened() {
+    let room = Room::new();
+    let store = room.store(0, Duration::ZERO);
+    let (old, new) = (EnvelopeId([1; 8]), EnvelopeId([2; 8]));
+    store.put_envelope(old, 1, "recovery", b"of before").unwrap();
+    let change = EnvelopeChange {
+        expected: vec![old],
+        add: vec![(new, b"of after".to_vec())],
+        recovery: vec![new],
+        epoch: 2,
+        ..EnvelopeChange::default()
+    };
+    let listed = || {
+        let fresh = room.store(1, Duration::ZERO);
+        let keys = wait(fresh.list(BlobKind::Envelopes)).unwrap().into_iter();
+        keys.map(|(key, _)| wait(fresh.get(key, Range::Whole)).unwrap().bytes).collect::<Vec<_>>()
+    };
+    let copies = || {
+        let folder = room.server.objects().join(VAULT.to_string()).join("k");
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    // Asked, and not gone on.
+    let asked = store.envelope_request(&change, Vec::new());
+    let answer = room.accounts[0].call::<op::EnvelopeChange>(&asked).unwrap();
+    assert_eq!(answer.grants.len(), 1);
+    assert_eq!((listed(), copies()), (vec![b"of before".to_vec().into()], 1));
+    // Refused for the sake of one device: nothing of it.
+    let device = backupengine_api::DeviceEnvelope {
+        device: DeviceId([9; 16]),
+        sealed: backupengine_api::Opaque(b"keys".to_vec()),
+    };
+    let refused = store.change_keys(&change, vec![device]).unwrap_err();
+    assert!(matches!(&refused, TransferError::Storage { .. } | TransferError::Refused(_)), "{refused}");
+    assert_eq!((listed(), copies()), (vec![b"of before".to_vec().into()], 1));
+    // Then it comes through, and again is no other change.
+    store.change_keys(&change, Vec::new()).unwrap();
+    assert_eq!((listed(), copies()), (vec![b"of after".to_vec().into()], 2));
+    store.change_keys(&change, Vec::new()).unwrap();
+    assert_eq!(listed(), [&b"of after"[..]]);
 }

@@ -13,7 +13,7 @@ mod room;
 use backupengine_model::Timestamp;
 use backupengine_store::{Clock, FolderStore, Maintainable, MemoryStore, Writable};
 use backupengine_testkit::conformance::upkeep::Upkept;
-use backupengine_testkit::conformance::{ANY, Handles, VAULT};
+use backupengine_testkit::conformance::{ANY, Handles, VAULT, envelopes_change_all_at_once};
 use backupengine_testkit::{FakeClock, now};
 use std::any::Any;
 use std::sync::Arc;
@@ -140,4 +140,19 @@ fn a_session_is_opened_by_the_clock_of_its_ledger() {
         assert_eq!(opened[1], opened[0] + 100);
         assert!(opened[0] > given.secs);
     }
+}
+
+#[test]
+fn envelopes_change_all_at_once_in_memory() {
+    let store = MemoryStore::new(VAULT);
+    envelopes_change_all_at_once((&store, &store), (&store.clone(), &store.clone()));
+}
+
+#[test]
+fn envelopes_change_all_at_once_in_a_folder() {
+    let keep = tempfile::tempdir().unwrap();
+    let folder = keep.path().join("vault");
+    let one = FolderStore::create(&folder, VAULT).unwrap();
+    let two = FolderStore::open(&folder).unwrap();
+    envelopes_change_all_at_once((&one, &one), (&two, &two));
 }

@@ -82,6 +82,8 @@ codes! {
     PackGone = "pack_gone", 409;
     /// The pack holds what was moved there.
     InUse = "in_use", 409;
+    /// The key envelopes are not those that the caller has seen: somebody else changed them.
+    EnvelopesMoved = "envelopes_moved", 409;
     /// The account's quota is used up.
     QuotaExceeded = "quota_exceeded", 403;
     /// The account or bucket belongs to another region than this deployment.

@@ -12,6 +12,9 @@ pub struct EnrollDevice {
     pub sign_public: Opaque,
     /// X25519, 32 bytes.
     pub seal_public: Opaque,
+    /// Ed25519 by the device over its X25519 key (`"bke1 seal key\0"` before it), 64 bytes: by it others know what to seal to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_signature: Option<Opaque>,
     /// First 16 bytes of the BLAKE3 hash of `sign_public`.
     #[serde(with = "crate::hex::device")]
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
@@ -102,6 +105,9 @@ pub struct DeviceRecord {
     pub sign_public: Opaque,
     /// X25519.
     pub seal_public: Opaque,
+    /// By the device over `seal_public`, where it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_signature: Option<Opaque>,
     /// `pending`, `active` or `revoked`.
     pub status: String,
     /// Once it is active.

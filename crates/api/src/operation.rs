@@ -98,6 +98,7 @@ operations! {
     "vault-create" writes VaultCreate(CreateVault) -> VaultRecord;
     "vault-list" reads VaultList(Empty) -> VaultListed;
     "envelope-put" writes EnvelopePut(PutEnvelope) -> PutGrant;
+    "envelope-change" writes EnvelopeChange(ChangeEnvelopes) -> ChangedEnvelopes;
     "mount" writes Mount(MountVault) -> MountedVault;
     "version" reads Version(OfVault) -> VaultVersion;
     "snapshot-list" reads SnapshotList(ListSnapshots) -> SnapshotPage;

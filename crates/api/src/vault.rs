@@ -1,5 +1,5 @@
 //! Vaults, envelopes, and the one call that a first listing needs.
-use crate::{GetGrant, Opaque};
+use crate::{GetGrant, Opaque, PutGrant};
 use backupengine_model::{DeviceId, SnapshotId, VaultId};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,70 @@ pub struct PutEnvelope {
     pub idem: String,
 }
 
+/// A key envelope that is to count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewEnvelope {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// Key epoch.
+    pub epoch: u32,
+    /// `passphrase` or `recovery`.
+    pub kind: String,
+    /// At most 64 KiB.
+    pub sealed: Opaque,
+    /// Of `sealed`.
+    pub sha256: Opaque,
+}
+
+/// The vault's keys, sealed to one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeviceEnvelope {
+    /// Which.
+    #[serde(with = "crate::hex::device")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub device: DeviceId,
+    /// At most 64 KiB.
+    pub sealed: Opaque,
+}
+
+/// Changes which key envelopes there are, all at once: asked first for grants for the copies in the bucket, then, when those
+/// lie there, to commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChangeEnvelopes {
+    /// The vault.
+    #[serde(with = "crate::hex::vault")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub vault: VaultId,
+    /// Ids of those that there are, as the caller has seen them.
+    pub expected: Vec<String>,
+    /// Ids of those of them that stay.
+    pub keep: Vec<String>,
+    /// New ones, at most 64 with those that stay.
+    pub add: Vec<NewEnvelope>,
+    /// What active devices are given in the place of what they had; at most 1000.
+    pub devices: Vec<DeviceEnvelope>,
+    /// Whether to make it so.
+    pub commit: bool,
+    /// A word of the caller's own, at most 64 characters: the same one again gets the same answer.
+    pub idem: String,
+}
+
+/// The answer to `ChangeEnvelopes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangedEnvelopes {
+    /// For the copies of `add`, in their order; none once it is committed.
+    pub grants: Vec<PutGrant>,
+    /// Server's time.
+    pub now: i64,
+}
+
 /// A key envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -94,6 +158,9 @@ pub struct EnvelopeRecord {
     pub epoch: u32,
     /// See `PutEnvelope`.
     pub kind: String,
+    /// When it was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<i64>,
     /// The envelope.
     pub sealed: Opaque,
 }

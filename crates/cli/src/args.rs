@@ -6,12 +6,14 @@
 
 mod account;
 mod keep;
+mod key;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub(crate) use account::{Approve, Device, Login, Logout, Mfa, Signup};
 pub(crate) use keep::{Forget, Hold, Rules, Tag};
+pub(crate) use key::{AddPassphrase, Key, NewPassphrase, Recover, Rotate};
 
 /// Backups you restore from: push a folder, mount the vault, copy files out
 #[derive(Debug, Parser)]
@@ -119,6 +121,9 @@ pub(crate) enum Command {
     /// Second factors of the account
     #[command(subcommand)]
     Mfa(Mfa),
+    /// What opens the vault: passphrases, the recovery code, devices
+    #[command(subcommand)]
+    Key(Key),
     /// Devices of the account
     #[command(subcommand)]
     Device(Device),
@@ -155,6 +160,7 @@ impl Command {
             Self::Logout(_) => "logout",
             Self::Whoami => "whoami",
             Self::Mfa(_) => "mfa",
+            Self::Key(_) => "key",
             Self::Device(_) => "device",
             Self::Cache(_) => "cache",
             Self::Completions(_) => "completions",

@@ -186,6 +186,9 @@ impl From<StoreError> for Failure {
                 Kind::Failed,
                 "the files of the snapshots are still there; `backupengine check` says what can be read",
             ),
+            ErrorKind::RuleBroken(RuleBroken::EnvelopesMoved) => {
+                (Kind::InUse, "nothing was changed; look with `backupengine key list`, and run it again")
+            }
             ErrorKind::NotFound if error.key.is_some() => {
                 (Kind::Failed, "`backupengine check` says what else is missing; the rest can still be read")
             }
@@ -208,6 +211,15 @@ impl From<VaultError> for Failure {
             VaultError::Store(store) => store.into(),
             VaultError::WrongSecret => Self::new(Kind::Denied, error)
                 .hint("try again; without the passphrase the recovery code opens it (--recovery-code-file FILE)"),
+            VaultError::UnknownEpoch { .. } => Self::new(Kind::Denied, error)
+                .hint("give the vault's passphrase or recovery code once: this device keeps the newer keys then")
+                .hint("snapshots from before the rotation can be read as they are"),
+            VaultError::OldKeys { .. } => Self::new(Kind::Denied, error)
+                .hint("what was given opens older keys only: use the passphrase or recovery code that was given when the keys were rotated"),
+            VaultError::NoWayIn => Self::new(Kind::Usage, error)
+                .hint("give the passphrase (--passphrase-file) or the recovery code (--recovery-code-file), or set a new passphrase (--new-passphrase)"),
+            VaultError::TooManyWays => Self::new(Kind::Usage, error)
+                .hint("--replace takes the other passphrases away"),
             VaultError::NoEnvelope(_) | VaultError::OtherVault { .. } => Self::new(Kind::Denied, error),
             VaultError::RolledBack { .. } | VaultError::Forked { .. } => Self::new(Kind::Failed, error)
                 .hint("the vault shows another past than this device has seen: was it restored from an older copy?")

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 struct File {
     version: u32,
     seen: Vec<Seen>,
+    /// The newest key epoch; not there in files of older programs.
+    #[serde(default)]
+    epoch: u16,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -34,9 +37,21 @@ pub(crate) fn path(state: &Path, vault: VaultId) -> PathBuf {
 /// # Errors
 /// When the file does not read: going on without it would switch the check off unseen.
 pub(crate) fn load(path: &Path) -> Result<Floor, Failure> {
+    load_all(path).map(|(floor, _)| floor)
+}
+
+/// The newest key epoch that was seen; 0 where none was.
+///
+/// # Errors
+/// See [`load`].
+pub(crate) fn epoch(path: &Path) -> Result<u16, Failure> {
+    load_all(path).map(|(_, epoch)| epoch)
+}
+
+fn load_all(path: &Path) -> Result<(Floor, u16), Failure> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Floor::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Floor::default(), 0)),
         Err(error) => return Err(Failure::io("read", path, error)),
     };
     parse(&text).ok_or_else(|| {
@@ -46,13 +61,13 @@ pub(crate) fn load(path: &Path) -> Result<Floor, Failure> {
     })
 }
 
-fn parse(text: &str) -> Option<Floor> {
+fn parse(text: &str) -> Option<(Floor, u16)> {
     let file: File = serde_json::from_str(text).ok().filter(|file: &File| file.version == 1)?;
     let seen = file.seen.iter().map(|seen| {
         let device = DeviceId::from_hex(&seen.device).ok()?;
         Some((device, SessionNo(seen.session), RootHash::from_hex(&seen.root).ok()?))
     });
-    Some(Floor { seen: seen.collect::<Option<_>>()? })
+    Some((Floor { seen: seen.collect::<Option<_>>()? }, file.epoch))
 }
 
 /// Keeps `new`. Merged with what another command may have kept meanwhile, unless it is meant to `replace` it.
@@ -60,12 +75,24 @@ fn parse(text: &str) -> Option<Floor> {
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn save(path: &Path, new: &Floor, replace: bool) -> Result<(), Failure> {
+    change(path, |old, epoch| (if replace { new.clone() } else { old.merged(new) }, epoch))
+}
+
+/// Keeps the key epoch of the newest keys. It only rises, unless it is meant to `replace` what was seen.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn save_epoch(path: &Path, new: u16, replace: bool) -> Result<(), Failure> {
+    change(path, |old, epoch| (old.clone(), if replace { new } else { epoch.max(new) }))
+}
+
+fn change(path: &Path, step: impl FnOnce(&Floor, u16) -> (Floor, u16)) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
     create_private_dir(folder)?;
     let _guard = lock(folder)?;
-    let old = load(path).unwrap_or_default();
-    let merged = if replace { new.clone() } else { old.merged(new) };
-    if merged == old {
+    let (old, old_epoch) = load_all(path).unwrap_or_default();
+    let (merged, epoch) = step(&old, old_epoch);
+    if (&merged, epoch) == (&old, old_epoch) {
         return Ok(());
     }
     let seen = merged.seen.iter().map(|(device, session, root)| Seen {
@@ -73,7 +100,7 @@ pub(crate) fn save(path: &Path, new: &Floor, replace: bool) -> Result<(), Failur
         session: session.0,
         root: root.to_string(),
     });
-    let file = File { version: 1, seen: seen.collect() };
+    let file = File { version: 1, seen: seen.collect(), epoch };
     let text = serde_json::to_string(&file).map_err(|e| Failure::new(Kind::Failed, e))?;
     write_private(path, text.as_bytes())
 }
@@ -105,6 +132,22 @@ mod tests {
         assert_eq!(load(&path).unwrap(), floor(&[(1, 5, 50), (2, 3, 30), (3, 9, 90)]));
         save(&path, &floor(&[(1, 4, 40)]), true).unwrap();
         assert_eq!(load(&path).unwrap(), floor(&[(1, 4, 40)]));
+    }
+
+    #[test]
+    fn the_key_epoch_rises_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path(), VaultId([1; 16]));
+        assert_eq!(epoch(&path).unwrap(), 0);
+        save_epoch(&path, 3, false).unwrap();
+        save(&path, &floor(&[(1, 5, 50)]), false).unwrap();
+        save_epoch(&path, 2, false).unwrap();
+        assert_eq!((epoch(&path).unwrap(), load(&path).unwrap()), (3, floor(&[(1, 5, 50)])));
+        save_epoch(&path, 2, true).unwrap();
+        assert_eq!((epoch(&path).unwrap(), load(&path).unwrap()), (2, floor(&[(1, 5, 50)])));
+        // As an older program wrote it.
+        fs::write(&path, "{\"version\":1,\"seen\":[]}").unwrap();
+        assert_eq!((epoch(&path).unwrap(), load(&path).unwrap()), (0, Floor::default()));
     }
 
     #[test]

@@ -162,6 +162,8 @@ impl Opened {
         codes: &CodeSource<'_>,
         step: impl Fn(&Vault, &dyn Keeper, [u8; 8]) -> Result<T, KeepError>,
     ) -> Result<T, Failure> {
+        // Labels are sealed anew, and what an older key does not open would be left out of them.
+        self.refuse_old_keys()?;
         match step(&self.vault, self.keeper()?, random()?) {
             Err(error) if wants_code(&error) => {}
             other => return Ok(other?),

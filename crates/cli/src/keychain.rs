@@ -84,6 +84,23 @@ impl Device {
         fits.then_some(Self { certificate, secret, envelope, seed })
     }
 
+    /// The same device with other keys of its vault: after a rotation.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub(crate) fn with_keys(&self, keyring: &Keyring) -> Result<Self, Failure> {
+        Self::with_certificate(keyring, self.certificate.clone(), self.seed.clone(), self.secret.clone())
+    }
+
+    /// The keys it keeps. `None` where they do not open.
+    pub(crate) fn keyring(&self) -> Option<Keyring> {
+        let opened = backupengine_seal::open_envelope(&self.envelope, &self.unlock_secret());
+        if let Err(error) = &opened {
+            tracing::debug!(%error, "the keys of this device do not open");
+        }
+        opened.ok().map(|opened| opened.keyring)
+    }
+
     /// Its id in snapshots.
     pub(crate) fn id(&self) -> DeviceId {
         self.certificate.device()
@@ -155,6 +172,14 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Failure::new(Kind::Failed, e).while_doing("the system gives no randomness"))?;
     Ok(bytes)
+}
+
+/// Random bytes. A key from bytes that are not random would give the vault away, so there is no going on.
+pub(crate) fn fill(bytes: &mut [u8]) {
+    if getrandom::fill(bytes).is_err() {
+        tracing::error!("the system gives no randomness");
+        std::process::abort();
+    }
 }
 
 /// Bytes in hexadecimal digits.

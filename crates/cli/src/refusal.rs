@@ -122,6 +122,7 @@ fn operation(code: Code) -> Option<Known> {
             Kind::Denied,
             Some("`backupengine whoami` shows this device's role; an owner device can change it"),
         ),
+        Code::EnvelopesMoved => (Kind::InUse, None),
         Code::ClockSkew => (Kind::Failed, Some("set this machine's clock")),
         Code::QuotaExceeded => (
             Kind::Failed,

@@ -4,7 +4,7 @@
 //! **What always holds.** What was given explicitly is used, never passed over for something else.
 //! **Where it is tested.** Below; `tests/cli` (sources, secrets absent from every output).
 
-use crate::args::Global;
+use crate::args::{Global, NewPassphrase};
 use crate::error::{Failure, Kind};
 use backupengine_api::auth::Secret;
 use backupengine_seal::{Passphrase, RecoveryCode};
@@ -93,26 +93,64 @@ pub(crate) fn nobody_to_ask() -> Failure {
 /// # Errors
 /// Bad usage where it is too weak or differs the second time.
 pub(crate) fn new_passphrase(global: &Global, weak: bool) -> Result<Passphrase, Failure> {
-    let refuse = |text: &str| match weakness(text) {
+    if let Some(mut text) = given_passphrase(global)? {
+        refuse_weak(&text, weak)?;
+        return Ok(Passphrase::new(std::mem::take(&mut text)));
+    }
+    ask_new(weak, || {
+        Failure::usage("a new vault needs a passphrase, and nobody is there to type one")
+            .hint("give it by --passphrase-file, --passphrase-command or BACKUPENGINE_PASSPHRASE")
+    })
+}
+
+/// A new passphrase for a vault that there is, beside or in the place of the one that opens it: given, or asked for
+/// twice. Refused where it can be guessed, unless that is allowed.
+///
+/// # Errors
+/// See [`new_passphrase`].
+pub(crate) fn another_passphrase(args: &NewPassphrase) -> Result<Passphrase, Failure> {
+    let given = match &args.new_passphrase_file {
+        Some(path) => Some(read_file(path, "new passphrase")?),
+        None => std::env::var("BACKUPENGINE_NEW_PASSPHRASE").ok().map(Zeroizing::new),
+    };
+    if let Some(mut text) = given {
+        refuse_weak(&text, args.allow_weak_passphrase)?;
+        return Ok(Passphrase::new(std::mem::take(&mut text)));
+    }
+    ask_new(args.allow_weak_passphrase, || {
+        Failure::usage("a new passphrase is needed, and nobody is there to type one")
+            .hint("give it by --new-passphrase-file or BACKUPENGINE_NEW_PASSPHRASE")
+    })
+}
+
+fn refuse_weak(text: &str, weak: bool) -> Result<(), Failure> {
+    match weakness(text) {
         Some(why) if !weak => Err(Failure::usage(format!("the passphrase {why}"))
             .hint("several random words make a good one; --allow-weak-passphrase takes this one")),
         _ => Ok(()),
-    };
-    if let Some(mut text) = given_passphrase(global)? {
-        refuse(&text)?;
-        return Ok(Passphrase::new(std::mem::take(&mut text)));
     }
-    let nobody = || {
-        Failure::usage("a new vault needs a passphrase, and nobody is there to type one")
-            .hint("give it by --passphrase-file, --passphrase-command or BACKUPENGINE_PASSPHRASE")
-    };
-    let mut first = ask("New passphrase (at least 12 characters): ", nobody)?;
-    refuse(&first)?;
-    let second = ask("The same again: ", nobody)?;
+}
+
+fn ask_new(weak: bool, nobody: impl Fn() -> Failure) -> Result<Passphrase, Failure> {
+    let mut first = ask("New passphrase (at least 12 characters): ", &nobody)?;
+    refuse_weak(&first, weak)?;
+    let second = ask("The same again: ", &nobody)?;
     if *first != *second {
         return Err(Failure::usage("the two passphrases differ").hint("nothing was made; start again"));
     }
     Ok(Passphrase::new(std::mem::take(&mut first)))
+}
+
+/// What somebody types without echo, where somebody is there and types anything.
+///
+/// # Errors
+/// See [`ask`].
+pub(crate) fn ask_or_leave_out(prompt: &str) -> Result<Option<Zeroizing<String>>, Failure> {
+    if !can_ask() {
+        return Ok(None);
+    }
+    let text = ask(prompt, nobody_to_ask)?;
+    Ok((!text.is_empty()).then_some(text))
 }
 
 /// A passphrase for a vault that opens without one too: given, or asked for twice where somebody is there and wants

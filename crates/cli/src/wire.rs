@@ -6,6 +6,7 @@
 //! **Where it is tested.** `tests/cli`.
 
 mod away;
+mod keys;
 
 use crate::account::{self, Account, Online};
 use crate::args::Global;
@@ -17,10 +18,12 @@ use crate::place::Place;
 use crate::{cache, floor, secret};
 use backupengine_model::{DeviceId, RootHash, SessionNo, VaultId};
 use backupengine_push::LiveSeeds;
-use backupengine_seal::{Passphrase, RootKey, UnlockSecret};
-use backupengine_store::{BlockCache, DiskCache, FolderStore, Maintainable, Readable, Writable};
+use backupengine_seal::{RecoveryCode, RootKey, UnlockSecret};
+use backupengine_store::{
+    BlockCache, DiskCache, EnvelopeKeeper, FolderStore, Maintainable, Readable, Writable,
+};
 use backupengine_transfer::PresignedStore;
-use backupengine_vault::{Floor, Locked, Unlocked, Vault, VaultConfig, VaultError};
+use backupengine_vault::{Floor, Locked, Vault, VaultConfig, VaultError};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -59,11 +62,16 @@ pub(crate) struct Opened {
     pub(crate) away: Option<Away>,
     /// This device, where it is one of the vault's.
     pub(crate) device: Option<Device>,
+    /// Who changes its ways in, where that needs no account.
+    pub(crate) ways: Option<Arc<dyn EnvelopeKeeper>>,
     /// Only after unlocking with the recovery code.
-    root_key: Option<RootKey>,
+    pub(crate) root_key: Option<RootKey>,
+    /// How its keys compare with the newest.
+    epochs: keys::Epochs,
 }
 
 /// In which way a vault is opened.
+#[derive(Clone)]
 pub(crate) struct How {
     /// Bytes for opened pages and frames.
     pub(crate) memory: u64,
@@ -75,9 +83,16 @@ pub(crate) struct How {
     pub(crate) timeout: Option<Duration>,
     /// Whether damage to a newest root is told and no reason to stop.
     pub(crate) past_damage: bool,
+    /// The recovery code to open it with, whatever else there is.
+    pub(crate) code: Option<RecoveryCode>,
+    /// Whether somebody may be asked for a secret.
+    pub(crate) may_ask: bool,
+    /// Whether it is an account's, whose devices are let in and not asked for a passphrase.
+    pub(crate) of_account: bool,
 }
 
 /// What is kept on this device's disk.
+#[derive(Clone)]
 pub(crate) enum Blocks {
     /// What there is room for, put behind the readers' back.
     Behind,
@@ -89,7 +104,16 @@ pub(crate) enum Blocks {
 
 impl Default for How {
     fn default() -> Self {
-        Self { memory: MEMORY, cache_size: None, blocks: Blocks::Behind, timeout: None, past_damage: false }
+        Self {
+            memory: MEMORY,
+            cache_size: None,
+            blocks: Blocks::Behind,
+            timeout: None,
+            past_damage: false,
+            code: None,
+            may_ask: true,
+            of_account: false,
+        }
     }
 }
 
@@ -97,6 +121,7 @@ impl Default for How {
 struct Found {
     store: Arc<dyn Writable>,
     keeper: Arc<dyn Maintainable>,
+    ways: Option<Arc<dyn EnvelopeKeeper>>,
     online: Option<(Online, PresignedStore)>,
 }
 
@@ -217,13 +242,13 @@ impl Wire {
         match place {
             Place::Folder(folder) => {
                 let store = Arc::new(FolderStore::open(folder)?);
-                Ok(Found { keeper: store.clone(), store, online: None })
+                Ok(Found { keeper: store.clone(), ways: Some(store.clone()), store, online: None })
             }
             Place::Server(base) => {
                 let online = Online::open(self.account_at(base)?)?;
                 let store = online.store(&self.places.cache)?;
                 let shared = Arc::new(store.clone());
-                Ok(Found { keeper: shared.clone(), store: shared, online: Some((online, store)) })
+                Ok(Found { keeper: shared.clone(), ways: None, store: shared, online: Some((online, store)) })
             }
         }
     }
@@ -242,7 +267,9 @@ impl Wire {
     /// See [`Wire::open`]; a size of the cache that cannot be set.
     pub(crate) fn open_how(&self, how: &How) -> Result<Opened, Failure> {
         let place = self.place(None)?;
-        let Found { store, keeper, online } = self.find(&place)?;
+        let of_account = matches!(place, Place::Server(_));
+        let how = &How { of_account, ..how.clone() };
+        let Found { store, keeper, ways, online } = self.find(&place)?;
         let readable: Arc<dyn Readable> = store.clone();
         let locked = Locked::open(readable.clone())?;
         let vault = locked.vault();
@@ -251,11 +278,20 @@ impl Wire {
             Some((online, _)) => online.account.device()?.filter(|d| d.certificate.vault == vault),
         };
         let config = self.config_of(how, online.as_ref().map(|_| vault))?;
-        let unlocked = self.unlock(locked, &readable, device.as_ref(), online.is_some(), config)?;
+        let mut unlocked =
+            self.unlock(locked, &readable, device.as_ref(), online.as_ref(), how, config.clone())?;
+        // The secret that was given may open an older envelope only; this device has the keys that follow on it.
+        let opened = unlocked.vault.keyring();
+        let own = device.as_ref().and_then(Device::keyring);
+        if let Some(own) =
+            own.filter(|own| own.current_epoch() > opened.current_epoch() && own.extends(opened))
+        {
+            unlocked.vault = Locked::open(readable.clone())?.unlock_as(own, config)?;
+        }
         if let (Some((online, store)), Some(old)) = (&online, &device) {
             device = account::renewed(online, store, unlocked.vault.keyring(), old)?.or(device);
         }
-        let opened = Opened {
+        let mut opened = Opened {
             vault: unlocked.vault,
             store,
             keeper: Some(keeper),
@@ -263,9 +299,12 @@ impl Wire {
             online,
             away: None,
             device,
+            ways,
             root_key: unlocked.root_key,
+            epochs: keys::Epochs::default(),
         };
         self.hold_against_floor(&opened.vault, false, how.past_damage)?;
+        self.settle_keys(&mut opened)?;
         if let Some((_, store)) = &opened.online {
             self.remember(&opened.vault, store);
         }
@@ -292,46 +331,6 @@ impl Wire {
         Ok(VaultConfig { memory: how.memory, read_ahead_threads, blocks, note_touched, timeout: how.timeout })
     }
 
-    fn unlock(
-        &self,
-        locked: Locked,
-        store: &Arc<dyn Readable>,
-        device: Option<&Device>,
-        with_account: bool,
-        config: VaultConfig,
-    ) -> Result<Unlocked, Failure> {
-        if let Some(mut text) = secret::given_passphrase(&self.global)? {
-            tracing::debug!("unlocking with the passphrase that was given");
-            let passphrase = Passphrase::new(std::mem::take(&mut text));
-            return Ok(locked.unlock(&UnlockSecret::Passphrase(&passphrase), config)?);
-        }
-        if let Some(code) = secret::given_recovery_code(&self.global)? {
-            tracing::debug!("unlocking with the recovery code that was given");
-            return Ok(locked.unlock(&UnlockSecret::Recovery(&code), config)?);
-        }
-        let mut locked = locked;
-        if let Some(device) = device {
-            tracing::debug!("unlocking with the key that this device keeps");
-            match locked.unlock_with(&device.envelope, &device.unlock_secret(), config.clone()) {
-                Err(VaultError::WrongSecret | VaultError::OtherVault { .. }) => {
-                    tracing::warn!("the key that this device keeps does not open the vault any more");
-                    locked = Locked::open(store.clone())?;
-                }
-                other => return Ok(other?),
-            }
-        }
-        if with_account && device.is_none() {
-            return Err(Failure::new(
-                Kind::Denied,
-                "this device does not have the vault's keys yet".to_owned(),
-            )
-            .hint("if an owner approved it, take them over: backupengine login")
-            .hint("or open the vault with its passphrase or recovery code, if you have one"));
-        }
-        let passphrase = secret::ask_passphrase()?;
-        Ok(locked.unlock(&UnlockSecret::Passphrase(&passphrase), config)?)
-    }
-
     /// Refuses a vault that shows an older or another past than this device has seen; remembers what it shows. A newest
     /// root that is damaged could hide such a past: who goes on all the same says so, or only looks for damage.
     fn hold_against_floor(&self, vault: &Vault, away: bool, past_damage: bool) -> Result<(), Failure> {
@@ -340,9 +339,15 @@ impl Wire {
         let seen = if accept { Floor::default() } else { floor::load(&path)? };
         let (shown, damaged) = match (accept, away) {
             (true, _) => vault.accept_floor()?,
-            (false, true) => (vault.check_floor_away(&seen).map_err(not_believed)?, Vec::new()),
-            (false, false) if past_damage => vault.check_floor_past_damage(&seen)?,
-            (false, false) => (vault.check_floor(&seen).map_err(not_believed)?, Vec::new()),
+            (false, true) => {
+                (vault.check_floor_away(&seen).map_err(|error| not_believed(vault, error))?, Vec::new())
+            }
+            (false, false) if past_damage => {
+                vault.check_floor_past_damage(&seen).map_err(|error| not_believed(vault, error))?
+            }
+            (false, false) => {
+                (vault.check_floor(&seen).map_err(|error| not_believed(vault, error))?, Vec::new())
+            }
         };
         for error in &damaged {
             tracing::warn!("a newest snapshot cannot be read and is passed over: {error}");
@@ -486,15 +491,21 @@ pub(crate) fn answer<T, E: Into<Failure>>(future: impl Future<Output = Result<T,
     }
 }
 
-/// Damage to a newest root keeps everything from being believed; there is a way to what is left.
-fn not_believed(error: VaultError) -> Failure {
-    let damaged = error.is_damage();
+/// Damage to a newest root keeps everything from being believed; there is a way to what is left. With keys from before a
+/// rotation nobody can read whether an owner forgot what is missing.
+fn not_believed(vault: &Vault, error: VaultError) -> Failure {
+    let (damaged, rolled_back) = (error.is_damage(), matches!(error, VaultError::RolledBack { .. }));
     let failure = Failure::from(error);
     if damaged {
-        failure.hint("to read the other snapshots all the same: --accept-rollback")
-    } else {
-        failure
+        return failure.hint("to read the other snapshots all the same: --accept-rollback");
     }
+    let newest = || vault.ways_in().ok().and_then(|ways| ways.newest_epoch());
+    if rolled_back && newest().is_some_and(|newest| newest > vault.keyring().current_epoch()) {
+        return failure
+            .hint("the vault's keys were rotated, and these older ones do not show whether an owner forgot that snapshot")
+            .hint("give the vault's passphrase or recovery code once, and the newer keys tell");
+    }
+    failure
 }
 
 struct Unpark(Thread);

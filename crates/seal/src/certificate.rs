@@ -66,8 +66,8 @@ pub enum CertificateError {
         "the certificate's chain is longer than {CHAIN_MAX} devices: let an owner nearer to the root key, or the recovery code, approve this device"
     )]
     ChainTooLong,
-    /// The signature over the root record is wrong.
-    #[error("the signature of the root record does not hold")]
+    /// The signature over a root record, a device's key or rotated keys is wrong.
+    #[error("the signature does not hold")]
     BadSignature,
     /// The certificate's role may not write.
     #[error("the device's role may not write snapshots")]
@@ -143,6 +143,11 @@ impl DeviceKey {
     /// Signs an encoded root record without its signature field.
     pub fn sign_root(&self, record: &[u8]) -> [u8; 64] {
         self.key.sign(&root_message(record)).to_bytes()
+    }
+
+    /// Signs this device's own X25519 key: whoever knows the device by its certificate knows then what to seal to.
+    pub fn sign_seal_key(&self, seal_public: &[u8; 32]) -> [u8; 64] {
+        self.key.sign(&[context::SEAL_KEY_SIGNATURE, seal_public].concat()).to_bytes()
     }
 
     /// Signs the signature base of a request (RFC 9421) as it is: others verify it, so nothing may stand before
@@ -310,6 +315,23 @@ impl Certificate {
         device_id(&self.device_public)
     }
 
+    /// That this device signed this X25519 key as its own: what a control plane says to seal to is no device's otherwise.
+    ///
+    /// # Errors
+    /// [`CertificateError::BadSignature`].
+    pub fn verify_seal_key(
+        &self,
+        seal_public: &[u8; 32],
+        signature: &[u8; 64],
+    ) -> Result<(), CertificateError> {
+        let message = [context::SEAL_KEY_SIGNATURE, seal_public].concat();
+        if holds(&self.device_public, &message, signature) {
+            Ok(())
+        } else {
+            Err(CertificateError::BadSignature)
+        }
+    }
+
     /// That the vault's root key signed this for this vault, or an owner device did that it certified itself.
     ///
     /// # Errors
@@ -370,6 +392,11 @@ fn sign_of(key: &SigningKey, begins: &[u8], message: &[u8]) -> [u8; 64] {
     }
 }
 
+/// A device's signature over a message of this crate's own making.
+pub(crate) fn signature_of(key: &DeviceKey, message: &[u8]) -> [u8; 64] {
+    key.key.sign(message).to_bytes()
+}
+
 fn device_id(public: &[u8; 32]) -> DeviceId {
     let mut id = [0; DeviceId::LEN];
     id.copy_from_slice(&blake3::hash(public).as_bytes()[..DeviceId::LEN]);
@@ -377,7 +404,7 @@ fn device_id(public: &[u8; 32]) -> DeviceId {
 }
 
 /// Strict verification: no small-order keys, canonical scalars and points only.
-fn holds(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+pub(crate) fn holds(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(public)
         .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
 }

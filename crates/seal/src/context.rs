@@ -38,6 +38,13 @@ pub(crate) const CERTIFICATE_SIGNATURE: &[u8] = b"bke1 certificate\0";
 /// First bytes of what a device signs.
 pub(crate) const ROOT_SIGNATURE: &[u8] = b"bke1 root record\0";
 
+/// First bytes of what an owner device signs of a keyring it rotated.
+pub(crate) const ROTATION_SIGNATURE: &[u8] = b"bke1 rotation\0";
+/// First bytes of what a device signs of its own X25519 key.
+pub(crate) const SEAL_KEY_SIGNATURE: &[u8] = b"bke1 seal key\0";
+/// BLAKE3's derivation context of what stands for a keyring in such a signature.
+pub(crate) const ROTATION: &str = "backupengine 2026-11-29 keys after a rotation";
+
 /// First bytes of the signature base of a request (RFC 9421), which is signed without a prefix.
 pub(crate) const REQUEST: &[u8] = b"\"@method\": ";
 /// First bytes of what the root key signs so that a device may approve itself.

@@ -41,8 +41,8 @@ pub fn device_fingerprint(
 /// keys are rotated.
 pub fn vault_fingerprint(keyring: &Keyring) -> [&'static str; FINGERPRINT_WORDS] {
     let vault = keyring.vault();
-    let mut parts: Vec<&[u8]> = vec![b"vault", &vault.0, keyring.root_public(), keyring.dedup().expose()];
     let epochs: Vec<[u8; 2]> = keyring.epochs().map(|(epoch, _)| epoch.to_le_bytes()).collect();
+    let mut parts: Vec<&[u8]> = vec![b"vault", &vault.0, keyring.root_public(), keyring.dedup().expose()];
     for (epoch, (_, master)) in epochs.iter().zip(keyring.epochs()) {
         parts.extend([&epoch[..], master.expose()]);
     }

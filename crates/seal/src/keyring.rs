@@ -9,12 +9,21 @@ use crate::backend::{Backend, Cipher};
 use crate::{ContentIdKey, DedupSecret, MasterSecret, OpenFailed, PackKey, context};
 use backupengine_model::{PackRef, SessionNo, VaultId};
 use std::collections::BTreeMap;
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 /// The vault has no master key of this epoch (yet): the keyring at hand is older than the pack.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the keys at hand do not reach key epoch {0}")]
 pub struct UnknownEpoch(pub u16);
+
+/// The vault has as many key epochs as an envelope is made for.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("the vault's keys were rotated {EPOCHS_MAX} times, which is as often as they can be")]
+pub struct EpochsUsedUp;
+
+/// Most epochs of a keyring: with all of them, every kind of envelope stays within 64 KiB.
+const EPOCHS_MAX: usize = 256;
 
 /// The opened keys of a vault.
 #[derive(Clone, Debug)]
@@ -48,6 +57,37 @@ impl Keyring {
         Self { vault, epochs, dedup, root_public }
     }
 
+    /// These keys and a new master key, from 32 fresh random bytes, as the next epoch. New packs take it; the older
+    /// ones stay for what was sealed under them, and the dedup secret stays.
+    ///
+    /// # Errors
+    /// [`EpochsUsedUp`].
+    pub fn rotated(&self, master: MasterSecret) -> Result<Self, EpochsUsedUp> {
+        let next = self.epochs.current.0.checked_add(1).ok_or(EpochsUsedUp)?;
+        let mut older = self.epochs.older.clone();
+        if older.len() + 2 > EPOCHS_MAX {
+            return Err(EpochsUsedUp);
+        }
+        older.insert(self.epochs.current.0, self.epochs.current.1.clone());
+        let epochs = Epochs { current: (next, master), older };
+        Ok(Self::from_parts(self.vault, epochs, self.dedup.clone(), self.root_public))
+    }
+
+    /// Whether these are the keys of `older`, all of them, with none or more epochs after them: what a rotation may
+    /// make of a keyring, and nothing else.
+    pub fn extends(&self, older: &Self) -> bool {
+        let same = |one: &[u8; 32], other: &[u8; 32]| bool::from(one.ct_eq(other));
+        let has = |(epoch, master): (u16, &MasterSecret)| {
+            self.epochs().any(|(e, mine)| e == epoch && same(mine.expose(), master.expose()))
+        };
+        let after = self.epochs().filter(|(epoch, _)| *epoch > older.current_epoch()).count();
+        self.vault == older.vault
+            && self.root_public == older.root_public
+            && same(self.dedup.expose(), older.dedup.expose())
+            && older.epochs().all(has)
+            && self.epochs().count() == older.epochs().count() + after
+    }
+
     /// The vault these keys are for.
     pub fn vault(&self) -> VaultId {
         self.vault
@@ -56,6 +96,11 @@ impl Keyring {
     /// The epoch new packs use: the largest.
     pub fn current_epoch(&self) -> u16 {
         self.epochs.current.0
+    }
+
+    /// All epochs there are keys of, oldest first.
+    pub fn epoch_numbers(&self) -> Vec<u16> {
+        self.epochs().map(|(epoch, _)| epoch).collect()
     }
 
     /// Public half of the vault root key (Ed25519).
@@ -176,6 +221,65 @@ mod tests {
         assert_eq!(new.open(FrameKind::Data, 0, &mut frame), Err(OpenFailed));
         let unknown = ring.pack_key(&PackRef { epoch: 3, ..pack() });
         assert_eq!(unknown.unwrap_err(), UnknownEpoch(3));
+    }
+
+    #[test]
+    fn a_rotation_adds_an_epoch_and_keeps_everything_else() {
+        let one = keyring();
+        let two = one.rotated(MasterSecret::from_bytes([0x12; 32])).unwrap();
+        assert_eq!((one.current_epoch(), two.current_epoch()), (1, 2));
+        assert!(two.extends(&one) && two.extends(&two) && one.extends(&one));
+        assert!(!one.extends(&two));
+        let of = |ring: &Keyring, epoch| *ring.pack_key(&PackRef { epoch, ..pack() }).unwrap().commitment();
+        assert_eq!(of(&two, 1), of(&one, 1));
+        assert_eq!(of(&two, 2), of(&two_epochs(), 2));
+    }
+
+    /// Session, number and salt of a pack may come again after a rotation: the key is another one all the same.
+    #[test]
+    fn the_same_place_in_two_epochs_has_two_keys() {
+        let mut ring = keyring();
+        let mut seen = std::collections::BTreeSet::new();
+        for round in 0..20 {
+            let key = ring.pack_key(&PackRef { epoch: ring.current_epoch(), ..pack() }).unwrap();
+            let mut frame = vec![0; 48];
+            key.seal(FrameKind::Data, 0, &mut frame, 0);
+            assert!(seen.insert(frame) && seen.insert(key.commitment().to_vec()), "epoch {}", round + 1);
+            ring = ring.rotated(MasterSecret::from_bytes([0x80 + round; 32])).unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_that_lost_or_changed_anything_extend_nothing() {
+        let older = two_epochs();
+        let newer = older.rotated(MasterSecret::from_bytes([0x13; 32])).unwrap();
+        assert!(newer.extends(&older) && newer.extends(&keyring()));
+        let changed = |change: fn(&mut Keyring)| {
+            let mut ring = newer.clone();
+            change(&mut ring);
+            ring.extends(&older)
+        };
+        assert!(!changed(|ring| ring.vault = VaultId([1; 16])));
+        assert!(!changed(|ring| ring.root_public[31] ^= 1));
+        assert!(!changed(|ring| ring.dedup = DedupSecret::from_bytes([0x23; 32])));
+        assert!(!changed(|ring| drop(ring.epochs.older.remove(&1))));
+        assert!(!changed(|ring| drop(ring.epochs.older.insert(2, MasterSecret::from_bytes([9; 32])))));
+        assert!(!changed(|ring| drop(ring.epochs.older.insert(0, MasterSecret::from_bytes([9; 32])))));
+        // An epoch of the same number by another rotation.
+        assert!(!keyring().rotated(MasterSecret::from_bytes([0x99; 32])).unwrap().extends(&older));
+    }
+
+    #[test]
+    fn epochs_end_before_an_envelope_grows_too_long() {
+        let mut ring = keyring();
+        while let Ok(next) = ring.rotated(MasterSecret::from_bytes([7; 32])) {
+            ring = next;
+        }
+        assert_eq!(usize::from(ring.current_epoch()), EPOCHS_MAX);
+        let to = crate::SealKey::from_seed([5; 32]).public();
+        let device = backupengine_model::DeviceId([1; 16]);
+        let sealed = crate::seal_for_device(&ring, &vec![0; 48 << 10], &to, device, [3; 32]).unwrap();
+        assert!(sealed.len() <= 64 << 10, "{}", sealed.len());
     }
 
     #[test]

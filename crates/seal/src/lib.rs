@@ -21,6 +21,7 @@ mod fingerprint;
 mod frame;
 mod key;
 mod keyring;
+mod rotation;
 #[cfg(test)]
 mod testing;
 mod wrap;
@@ -31,8 +32,10 @@ pub use content_id::{ContentHasher, ContentIdKey, STATE_TAG_LEN};
 pub use fingerprint::{FINGERPRINT_WORDS, device_fingerprint, fingerprint, vault_fingerprint};
 pub use frame::{OpenFailed, PackKey, TAG_LEN};
 pub use key::{DedupSecret, DeviceSecret, MasterSecret, Passphrase, RecoveryCode, RecoveryCodeError};
-pub use keyring::{Keyring, UnknownEpoch};
+pub use keyring::{EpochsUsedUp, Keyring, UnknownEpoch};
+pub use rotation::{Rotation, RotationError};
 pub use wrap::{
-    EnvelopeKind, ForDevice, KdfParams, Opened, SealKey, UnlockSecret, WrapError, envelope_kind,
-    envelope_vault, open_envelope, open_for_device, seal_envelope, seal_for_device,
+    EnvelopeKind, ForDevice, KdfParams, Opened, SealKey, UnlockSecret, WrapError, envelope_epoch,
+    envelope_kind, envelope_vault, open_envelope, open_for_device, seal_envelope, seal_for_device,
+    seal_rotated_for_device,
 };

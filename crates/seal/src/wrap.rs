@@ -106,7 +106,7 @@ pub struct Opened {
 }
 
 /// An envelope that was refused.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WrapError {
     /// Bytes that are no envelope of this version.
@@ -194,7 +194,7 @@ pub fn seal_envelope(
     };
     let (cipher, commitment) = header.key(secret)?;
     let root_key = root_key.filter(|_| kind == EnvelopeKind::Recovery);
-    let mut body = encode_keys(keyring, root_key, None);
+    let mut body = encode_keys(keyring, root_key, None, None);
     let tag = cipher.seal(&nonce, &header.aad(), &mut body);
     // The buffer holds sealed bytes now, so that moving them leaves nothing behind.
     let sealed = [&body[..], &tag].concat();
@@ -215,6 +215,14 @@ pub fn envelope_kind(envelope: &[u8]) -> Result<EnvelopeKind, WrapError> {
 /// As [`envelope_kind`].
 pub fn envelope_vault(envelope: &[u8]) -> Result<VaultId, WrapError> {
     Parts::decode(envelope).map(|parts| parts.header.vault)
+}
+
+/// Up to which key epoch an envelope says its keys reach, without opening it.
+///
+/// # Errors
+/// As [`envelope_kind`].
+pub fn envelope_epoch(envelope: &[u8]) -> Result<u16, WrapError> {
+    Parts::decode(envelope).map(|parts| parts.header.epoch)
 }
 
 /// Opens an envelope: version, checksum and KDF range first, then commitment, then the seal.
@@ -395,13 +403,21 @@ fn stretch(
 }
 
 /// What is sealed: 1 [[epoch, master key]], ascending; 2 dedup secret; 3 root public key; 4 root seed, in
-/// recovery envelopes; 5 what the approving device has seen, in enrolment envelopes.
-fn encode_keys(keyring: &Keyring, root_key: Option<&RootKey>, floor: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
+/// recovery envelopes; 5 what the approving device has seen, in enrolment envelopes; 6 who rotated the keys, in those
+/// of a rotation.
+fn encode_keys(
+    keyring: &Keyring,
+    root_key: Option<&RootKey>,
+    floor: Option<&[u8]>,
+    rotation: Option<&[u8]>,
+) -> Zeroizing<Vec<u8>> {
     let count = keyring.epochs().count();
+    let more = floor.map_or(0, <[u8]>::len) + rotation.map_or(0, <[u8]>::len);
     // Large enough from the start: a buffer that grows leaves copies of keys behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(176 + 40 * count + floor.map_or(0, <[u8]>::len)));
+    let mut out = Zeroizing::new(Vec::with_capacity(184 + 40 * count + more));
     cbor::write(&mut out, |e| {
-        e.map(3 + u64::from(root_key.is_some()) + u64::from(floor.is_some()))?;
+        let fields = [root_key.is_some(), floor.is_some(), rotation.is_some()];
+        e.map(3 + fields.into_iter().map(u64::from).sum::<u64>())?;
         e.u8(1)?.array(count as u64)?;
         for (epoch, master) in keyring.epochs() {
             e.array(2)?.u16(epoch)?.bytes(master.expose())?;
@@ -414,6 +430,9 @@ fn encode_keys(keyring: &Keyring, root_key: Option<&RootKey>, floor: Option<&[u8
         if let Some(floor) = floor {
             e.u8(5)?.bytes(floor)?;
         }
+        if let Some(rotation) = rotation {
+            e.u8(6)?.bytes(rotation)?;
+        }
         Ok(())
     });
     out
@@ -424,6 +443,7 @@ struct Body {
     keyring: Keyring,
     root_key: Option<RootKey>,
     floor: Option<Vec<u8>>,
+    rotation: Option<Vec<u8>>,
 }
 
 fn decode_keys(header: &Header, plain: &[u8]) -> Result<Body, Unexpected> {
@@ -443,16 +463,23 @@ fn decode_keys(header: &Header, plain: &[u8]) -> Result<Body, Unexpected> {
     let dedup = DedupSecret::from_bytes(cbor::bytes(d)?);
     cbor::key(d, 3)?;
     let root_public = cbor::bytes(d)?;
-    let (root_key, floor) = match (fields, header.kind) {
-        (Some(4), EnvelopeKind::Enrolment) => {
+    let (root_key, floor, rotation) = match (fields, header.kind) {
+        (Some(fields @ (4 | 5)), EnvelopeKind::Enrolment) => {
             cbor::key(d, 5)?;
-            (None, Some(d.bytes()?))
+            let floor = d.bytes()?;
+            let rotation = if fields == 5 {
+                cbor::key(d, 6)?;
+                Some(d.bytes()?)
+            } else {
+                None
+            };
+            (None, Some(floor), rotation)
         }
         (_, EnvelopeKind::Enrolment) => return Err(Unexpected),
-        (Some(3), _) => (None, None),
+        (Some(3), _) => (None, None, None),
         (Some(4), EnvelopeKind::Recovery) => {
             cbor::key(d, 4)?;
-            (Some(RootKey::from_seed(*Zeroizing::new(cbor::bytes::<32>(d)?))), None)
+            (Some(RootKey::from_seed(*Zeroizing::new(cbor::bytes::<32>(d)?))), None, None)
         }
         _ => return Err(Unexpected),
     };
@@ -461,14 +488,15 @@ fn decode_keys(header: &Header, plain: &[u8]) -> Result<Body, Unexpected> {
     }
     let keyring = Keyring::from_parts(header.vault, Epochs { current, older }, dedup, root_public);
     // One spelling only; this also refuses unsorted or doubled epochs and trailing bytes.
-    if *encode_keys(&keyring, root_key.as_ref(), floor) != plain {
+    if *encode_keys(&keyring, root_key.as_ref(), floor, rotation) != plain {
         return Err(Unexpected);
     }
-    Ok(Body { keyring, root_key, floor: floor.map(<[u8]>::to_vec) })
+    let (floor, rotation) = (floor.map(<[u8]>::to_vec), rotation.map(<[u8]>::to_vec));
+    Ok(Body { keyring, root_key, floor, rotation })
 }
 
 mod enrolment;
-pub use enrolment::{ForDevice, SealKey, open_for_device, seal_for_device};
+pub use enrolment::{ForDevice, SealKey, open_for_device, seal_for_device, seal_rotated_for_device};
 
 #[cfg(test)]
 mod tests;

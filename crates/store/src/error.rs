@@ -115,6 +115,10 @@ impl StoreError {
             RuleBroken::NotOpen => "the session has ended already",
             RuleBroken::WrongSession => "the snapshot belongs to another device than the one that commits it",
             RuleBroken::LabelTooLong => "the snapshot's label is longer than a list may hold",
+            RuleBroken::EnvelopesMoved => {
+                "the vault's key envelopes were changed meanwhile, by somebody else"
+            }
+            RuleBroken::EnvelopesOutOfRange => "a vault has at least one and at most 64 key envelopes",
             RuleBroken::RootNotStored => "the snapshot's root is not stored, or not with the length given",
             RuleBroken::CountersMoved => {
                 "packs were retired or moved, or the list changed, since this was begun"

@@ -32,6 +32,14 @@
 //!   use. Every process believes its own index and checks, instead of sharing one under locks: the price is that a
 //!   slot raced for is fetched again. crc32c finds damage; forgery is the opener's to find.
 //! - A commit is refused unless its root is stored with exactly the length it names, as a control plane would.
+//!
+//! 2026-11-29:
+//! - Which key envelopes count is the ledger's word from the first change on ([`EnvelopeKeeper`]): one replacement of one file
+//!   changes all of them, and a file that a broken-off change left opens nothing. Until then, and where the ledger does not
+//!   read, all that are stored count. An atomic name for each epoch would have needed no ledger, and could neither take one of
+//!   several envelopes away nor add one.
+//! - A ledger that names envelopes is of version 3, one that does not stays at version 2: a program that does not know of
+//!   them would believe old files that came back, and a vault whose keys were never changed stays readable for it.
 #![forbid(unsafe_code)]
 
 mod block_cache;
@@ -52,7 +60,8 @@ pub use key::{BlobKey, BlobKind, EnvelopeId};
 pub use last_seen::LastSeen;
 pub use memory::MemoryStore;
 pub use port::{
-    BlobReader, BlobWriter, BoxFuture, Collection, Collector, Got, Keeper, LedgerReader, LedgerWriter,
-    Maintainable, Opened, Range, Readable, SessionList, SnapshotList, Writable,
+    BlobReader, BlobWriter, BoxFuture, Collection, Collector, EnvelopeChange, EnvelopeInfo, EnvelopeKeeper,
+    Got, Keeper, LedgerReader, LedgerWriter, Maintainable, Opened, Range, Readable, SessionList,
+    SnapshotList, Writable,
 };
 pub use spool::{Finished, Spool, SpoolFolder};

@@ -5,13 +5,14 @@
 
 use crate::folder::{Clock, is_gone, system_clock, used};
 use crate::port::{
-    BlobReader, BlobWriter, BoxFuture, Collection, Collector, Got, Keeper, LedgerReader, LedgerWriter,
-    Opened, Range, SessionList, SnapshotList,
+    BlobReader, BlobWriter, BoxFuture, Collection, Collector, EnvelopeChange, EnvelopeInfo, EnvelopeKeeper,
+    Got, Keeper, LedgerReader, LedgerWriter, Opened, Range, SessionList, SnapshotList,
 };
 use crate::spool::Written;
-use crate::{BlobKey, BlobKind, ErrorKind, Spool, StoreError};
+use crate::{BlobKey, BlobKind, EnvelopeId, ErrorKind, Spool, StoreError};
 use backupengine_model::ledger::{
-    Commit, Counters, Haste, Kept, LedgerState, Move, PackRun, RuleBroken, SessionKind,
+    Commit, Counters, EnvelopeNo, EnvelopesChange, Haste, Kept, LedgerState, Move, PackRun, RuleBroken,
+    SessionKind,
 };
 use backupengine_model::{DeviceId, SessionNo, Timestamp, VaultId};
 use bytes::Bytes;
@@ -73,7 +74,11 @@ impl MemoryStore {
         let Written::Memory(bytes) = spool.finish().map_err(|e| e.about(key))? else {
             return Err(StoreError::new(ErrorKind::Io, "a spool of another store cannot be put").about(key));
         };
-        match self.held().blobs.entry(key) {
+        let mut held = self.held();
+        if matches!(key, BlobKey::Envelope(_)) && held.ledger.envelopes.is_some() {
+            return Err(StoreError::rule(RuleBroken::EnvelopesMoved).about(key));
+        }
+        match held.blobs.entry(key) {
             std::collections::btree_map::Entry::Occupied(_) => {
                 Err(StoreError::new(ErrorKind::AlreadyExists, "the blob is there already").about(key))
             }
@@ -99,6 +104,47 @@ impl MemoryStore {
     }
 }
 
+impl EnvelopeKeeper for MemoryStore {
+    fn envelopes(&self) -> BoxFuture<'_, Result<Vec<EnvelopeInfo>, StoreError>> {
+        Box::pin(async move {
+            let ids = self.held().envelopes();
+            Ok(ids.into_iter().map(|id| EnvelopeInfo { id, stored: None }).collect())
+        })
+    }
+
+    fn change_envelopes<'a>(&'a self, change: &'a EnvelopeChange) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut held = self.held();
+            let stored: Vec<EnvelopeNo> = held.envelopes().iter().map(|id| id.0).collect();
+            let expected: Vec<EnvelopeNo> = change.expected.iter().map(|id| id.0).collect();
+            let after: Vec<EnvelopeNo> = change.after().map(|id| id.0).collect();
+            let rules = EnvelopesChange { expected: &expected, after: &after };
+            let mut ledger = held.ledger.clone();
+            ledger.change_envelopes(&stored, &rules).map_err(StoreError::rule)?;
+            if let Some(gone) = change.keep.iter().find(|id| !stored.contains(&id.0)) {
+                let error = StoreError::new(ErrorKind::NotFound, "the blob is not there");
+                return Err(error.about(BlobKey::Envelope(*gone)));
+            }
+            held.ledger = ledger;
+            for (id, bytes) in &change.add {
+                held.blobs.insert(BlobKey::Envelope(*id), Bytes::copy_from_slice(bytes));
+            }
+            held.blobs.retain(|key, _| !matches!(key, BlobKey::Envelope(id) if !after.contains(&id.0)));
+            Ok(())
+        })
+    }
+}
+
+impl Held {
+    fn envelopes(&self) -> Vec<EnvelopeId> {
+        let ids = self
+            .blobs
+            .keys()
+            .filter_map(|key| if let BlobKey::Envelope(id) = key { Some(*id) } else { None });
+        ids.collect()
+    }
+}
+
 fn belongs(key: &BlobKey, kind: BlobKind) -> bool {
     match (key, kind) {
         (BlobKey::Pack(session, _), BlobKind::PacksOf(wanted)) => *session == wanted,
@@ -118,6 +164,7 @@ impl BlobReader for MemoryStore {
         Box::pin(async move {
             let held = self.held();
             let found = held.blobs.iter().filter(|(key, _)| belongs(key, kind));
+            // What was taken away is not there any more: all that are there count.
             Ok(found.map(|(key, blob)| (*key, blob.len() as u64)).collect())
         })
     }

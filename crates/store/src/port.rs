@@ -3,7 +3,7 @@
 //! Async because presigned URLs are; a folder answers in the first poll, on the caller's own thread, so that
 //! `block_on` costs it nothing. Reading and writing are traits apart: what is given only the reading ones
 //! cannot write.
-use crate::{BlobKey, BlobKind, Spool, StoreError};
+use crate::{BlobKey, BlobKind, EnvelopeId, Spool, StoreError};
 use backupengine_model::ledger::{
     Commit, Counters, Haste, Kept, Move, PackRun, SessionKind, SessionRecord, SnapshotRecord,
 };
@@ -184,6 +184,46 @@ pub trait Collector: Send + Sync {
         packs: u32,
         bytes: u64,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+/// A key envelope that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnvelopeInfo {
+    /// Its name.
+    pub id: EnvelopeId,
+    /// When it was stored, where that is known.
+    pub stored: Option<Timestamp>,
+}
+/// A change of the key envelopes that count.
+#[derive(Clone, Debug, Default)]
+pub struct EnvelopeChange {
+    /// Those that count now, as whoever changes them has seen them.
+    pub expected: Vec<EnvelopeId>,
+    /// Those of them that go on counting.
+    pub keep: Vec<EnvelopeId>,
+    /// New ones: name and bytes.
+    pub add: Vec<(EnvelopeId, Vec<u8>)>,
+    /// Those of the new ones that a recovery code opens: a control plane gives them to devices that wait.
+    pub recovery: Vec<EnvelopeId>,
+    /// Key epoch of the new ones.
+    pub epoch: u16,
+}
+impl EnvelopeChange {
+    /// All that count afterwards.
+    pub fn after(&self) -> impl Iterator<Item = EnvelopeId> + '_ {
+        self.keep.iter().copied().chain(self.add.iter().map(|(id, _)| *id))
+    }
+}
+/// Changing how a vault is opened. Apart from [`Writable`]: a push cannot.
+pub trait EnvelopeKeeper: Send + Sync {
+    /// The envelopes that count.
+    fn envelopes(&self) -> BoxFuture<'_, Result<Vec<EnvelopeInfo>, StoreError>>;
+    /// Stores the new ones, and from one moment on they and the kept ones count and no others; those are taken away
+    /// afterwards. Durable when it returns. Before that moment, whenever it ends, the old ones count. Repeating it is
+    /// harmless.
+    ///
+    /// Refused with [`RuleBroken::EnvelopesMoved`](backupengine_model::ledger::RuleBroken) where others count than
+    /// expected: of two changes at once one comes through.
+    fn change_envelopes<'a>(&'a self, change: &'a EnvelopeChange) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 /// What readers are given.
 pub trait Readable: BlobReader + LedgerReader {}

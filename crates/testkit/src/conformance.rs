@@ -8,7 +8,9 @@ pub mod upkeep;
 use crate::wait;
 use backupengine_model::ledger::{Commit, LABEL_MAX, RuleBroken, SessionState, SnapshotRecord};
 use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp, VaultId};
-use backupengine_store::{BlobKey, BlobKind, EnvelopeId, ErrorKind, Range, StoreError, Writable};
+use backupengine_store::{
+    BlobKey, BlobKind, EnvelopeChange, EnvelopeId, EnvelopeKeeper, ErrorKind, Range, StoreError, Writable,
+};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Barrier};
@@ -441,4 +443,52 @@ pub fn space_counts_committed_sessions(vault: &Handles) {
     open(&*vault.one, vault.me);
     assert_eq!(used(&*vault.one), 128);
     assert_eq!(used(&*vault.two), 128);
+}
+
+/// Envelopes change all at once, for who has looked, and the other handle sees it. `one` and `two` are handles on one fresh
+/// vault, and who changes its envelopes there.
+pub fn envelopes_change_all_at_once(
+    one: (&dyn Writable, &dyn EnvelopeKeeper),
+    two: (&dyn Writable, &dyn EnvelopeKeeper),
+) {
+    let id = |byte| EnvelopeId([byte; 8]);
+    let bytes = |byte: u8| vec![byte; 100];
+    for byte in [1, 2] {
+        put(one.0, BlobKey::Envelope(id(byte)), &bytes(byte)).expect("the name is free");
+    }
+    let seen = |(store, keeper): (&dyn Writable, &dyn EnvelopeKeeper)| {
+        let listed = wait(store.list(BlobKind::Envelopes)).expect("envelopes list");
+        let infos = wait(keeper.envelopes()).expect("envelopes are known");
+        let names: Vec<_> = infos.iter().map(|info| BlobKey::Envelope(info.id)).collect();
+        assert_eq!(listed.iter().map(|(key, _)| *key).collect::<Vec<_>>(), names);
+        names.iter().for_each(|key| {
+            let BlobKey::Envelope(id) = key else { panic!("{key} is no envelope") };
+            assert_eq!(whole(store, *key), bytes(id.0[0]));
+        });
+        infos.iter().map(|info| info.id.0[0]).collect::<Vec<_>>()
+    };
+    let change = |expected: &[u8], keep: &[u8], add: &[u8]| EnvelopeChange {
+        expected: expected.iter().map(|byte| id(*byte)).collect(),
+        keep: keep.iter().map(|byte| id(*byte)).collect(),
+        add: add.iter().map(|byte| (id(*byte), bytes(*byte))).collect(),
+        recovery: Vec::new(),
+        epoch: 2,
+    };
+    assert_eq!((seen(one), seen(two)), (vec![1, 2], vec![1, 2]));
+    let moved = ErrorKind::RuleBroken(RuleBroken::EnvelopesMoved);
+    for other in [change(&[1], &[1], &[3]), change(&[1, 2, 9], &[1], &[3]), change(&[], &[], &[3])] {
+        assert_eq!(kind(wait(two.1.change_envelopes(&other))), moved);
+    }
+    assert!(wait(two.1.change_envelopes(&change(&[1, 2], &[], &[]))).is_err(), "a vault without envelopes");
+    assert_eq!(seen(one), [1, 2], "what was refused changed nothing");
+    let first = change(&[2, 1], &[2], &[4, 3]);
+    wait(one.1.change_envelopes(&first)).expect("whoever has looked may change");
+    assert_eq!((seen(one), seen(two)), (vec![2, 3, 4], vec![2, 3, 4]));
+    assert_eq!(kind(wait(two.1.change_envelopes(&change(&[1, 2], &[1], &[5])))), moved, "of two at once");
+    wait(one.1.change_envelopes(&first)).expect("the same again, whose answer was lost");
+    assert_eq!(seen(two), [2, 3, 4]);
+    wait(two.1.change_envelopes(&change(&[4, 3, 2], &[], &[5]))).expect("the next change");
+    assert_eq!((seen(one), seen(two)), (vec![5], vec![5]));
+    let gone = kind(wait(one.0.get(BlobKey::Envelope(id(2)), Range::Whole)));
+    assert_eq!(gone, ErrorKind::NotFound, "what was taken away is not there");
 }

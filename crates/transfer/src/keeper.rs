@@ -10,6 +10,8 @@ pub trait Signer: Send + Sync {
     fn sign_public(&self) -> [u8; 32];
     /// X25519 public half.
     fn seal_public(&self) -> [u8; 32];
+    /// Ed25519 of the device over its X25519 key.
+    fn seal_signature(&self) -> [u8; 64];
     /// The device's id.
     fn device(&self) -> DeviceId;
     /// Ed25519 over a request's signature base.

@@ -12,10 +12,12 @@ use crate::fetch::plan::{Cursors, FETCHED, OPENED};
 use crate::fetch::{Activity, Fetcher, Place, blob_of};
 use crate::floor::Pins;
 use crate::forward::Relocations;
+use crate::keys::NewerKeys;
 use crate::open::Opener;
 use crate::seeds::{Seedbed, Seeds};
 use crate::snapshots::Snapshots;
 use crate::tree::{Found, Runs, Tree};
+use crate::ways::WaysIn;
 use crate::{Leaves, Root, VaultStats, root};
 use backupengine_format::page::{Content, LeafEntry};
 use backupengine_model::ledger::SnapshotRecord;
@@ -155,7 +157,26 @@ impl Vault {
         Self { core: Arc::new(core) }
     }
 
-    /// The keys.
+    /// Asks `source` for newer keys when something is met that was sealed after a rotation. The first that is given
+    /// stays.
+    pub fn renew_from(&self, source: Arc<dyn NewerKeys>) {
+        self.core.opener.keys().renew_from(source);
+    }
+
+    /// The newest key epoch that was met and could not be opened, if any was.
+    pub fn unknown_epoch(&self) -> Option<u16> {
+        self.core.opener.keys().unknown_epoch()
+    }
+
+    /// The ways into this vault that its store lists.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn ways_in(&self) -> Result<WaysIn, VaultError> {
+        WaysIn::read(self.core.opener.fetcher(), self.keyring().vault())
+    }
+
+    /// The keys it was opened with.
     pub fn keyring(&self) -> &Keyring {
         self.core.opener.keyring()
     }

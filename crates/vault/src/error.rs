@@ -53,6 +53,33 @@ pub enum VaultError {
         /// What the store or the decoder said.
         source: Option<Cause>,
     },
+    /// The vault's keys were rotated, and whoever reads has the older ones only.
+    #[error(
+        "{blob} is sealed under key epoch {epoch}, which the keys at hand do not reach: the vault's keys were rotated"
+    )]
+    UnknownEpoch {
+        /// What was to be read.
+        blob: BlobKey,
+        /// The epoch its trailer names.
+        epoch: u16,
+    },
+    /// Keys were to be changed with keys that are not the vault's newest.
+    #[error("the keys at hand reach epoch {found}, the vault's own are of epoch {newest}")]
+    OldKeys {
+        /// The epoch of the keys at hand.
+        found: u16,
+        /// The newest that the vault's envelopes name.
+        newest: u16,
+    },
+    /// A change that would leave no way into what is pushed from then on.
+    #[error("neither a passphrase nor the recovery code would open what is pushed from now on")]
+    NoWayIn,
+    /// More ways in than a vault may have.
+    #[error("the vault has as many passphrases as it may have")]
+    TooManyWays,
+    /// The keys cannot be rotated any more.
+    #[error("the vault's keys cannot be rotated")]
+    Epochs(#[from] backupengine_seal::EpochsUsedUp),
     /// A root that this vault's devices did not sign.
     #[error("the root of session {session} is not to be trusted")]
     Untrusted {
@@ -170,9 +197,15 @@ impl VaultError {
             Self::NoSnapshot(_) | Self::NoNode(_) => ReadFailure::NotFound,
             Self::Removed(_) => ReadFailure::Gone,
             Self::WrongKind { .. } => ReadFailure::WrongKind,
-            Self::WrongSecret | Self::NoEnvelope(_) | Self::Envelope(_) | Self::OtherVault { .. } => {
-                ReadFailure::Denied
-            }
+            Self::WrongSecret
+            | Self::NoEnvelope(_)
+            | Self::Envelope(_)
+            | Self::OtherVault { .. }
+            | Self::UnknownEpoch { .. }
+            | Self::OldKeys { .. }
+            | Self::NoWayIn
+            | Self::TooManyWays
+            | Self::Epochs(_) => ReadFailure::Denied,
             Self::Format(_)
             | Self::Damaged { .. }
             | Self::Untrusted { .. }

@@ -8,11 +8,12 @@
 use crate::VaultError;
 use crate::codec::{self, Wiped};
 use crate::fetch::{Class, Fetcher, blob_of, cut};
+use crate::keys::Keys;
 use crate::open::{checked_key, unseal};
 use backupengine_format::forward::ForwardTable;
 use backupengine_format::{limits, pack};
 use backupengine_model::{FrameKind, PackRef, SessionNo};
-use backupengine_seal::{Keyring, PackKey};
+use backupengine_seal::PackKey;
 use backupengine_store::{ErrorKind, StoreError};
 use std::sync::Arc;
 
@@ -48,22 +49,22 @@ const HEAD_GUESS: u64 = 16 << 10;
 /// Loads the head of a relocation pack.
 pub(crate) fn load(
     fetcher: &Fetcher,
-    keyring: &Keyring,
+    keys: &Keys,
     session: SessionNo,
     number: u32,
 ) -> Result<Arc<Relocation>, VaultError> {
-    fetcher.load_end(blob_of(session, number), || load_once(fetcher, keyring, session, number))
+    fetcher.load_end(blob_of(session, number), || load_once(fetcher, keys, session, number))
 }
 
 fn load_once(
     fetcher: &Fetcher,
-    keyring: &Keyring,
+    keys: &Keys,
     session: SessionNo,
     number: u32,
 ) -> Result<Arc<Relocation>, VaultError> {
     let blob = blob_of(session, number);
     let end = fetcher.suffix(blob, HEAD_GUESS)?;
-    let (trailer, key) = checked_key(keyring, blob, &end)?;
+    let (trailer, key) = checked_key(fetcher, keys, blob, &end, None)?;
     if (trailer.pack.session, trailer.pack.number) != (session, number) {
         return Err(VaultError::damaged(blob, end.total, "another pack lies under this name"));
     }

@@ -42,6 +42,14 @@
 //!   has. What was moved by compaction keeps the place that pages name, and so its seeds.
 //! - Where moved packs went is asked of [`Relocations`] and only when a pack is missing; the ledger fills it when
 //!   there is a compaction.
+//!
+//! 2026-11-29:
+//! - Of several envelopes that a secret opens, the one with the newest keys counts: after a rotation that was broken off,
+//!   or where a store shows an old one again, the old keys are not taken for the vault's.
+//! - Something sealed under an epoch that the keys do not reach is an error of its own, of that snapshot alone. A mount
+//!   that is held open over a rotation asks for the newer keys then ([`NewerKeys`]), and takes none that are no
+//!   continuation of its own.
+//! - How the envelopes change is worked out here ([`Ways`]), and put by whoever may write.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -53,6 +61,7 @@ mod error;
 mod fetch;
 mod floor;
 mod forward;
+mod keys;
 mod leaves;
 mod near;
 mod open;
@@ -63,6 +72,7 @@ mod snapshots;
 mod stats;
 mod tree;
 mod unlock;
+mod ways;
 
 #[cfg(test)]
 mod fixture;
@@ -74,8 +84,10 @@ pub use error::VaultError;
 pub use fetch::{Activity, Wait, WaitsFor};
 pub use floor::{Floor, FloorMalformed};
 pub use forward::Relocations;
+pub use keys::NewerKeys;
 pub use leaves::{LeafAt, Leaves};
 pub use root::Root;
 pub use seeds::{SEED_FRAMES, SeedPlace, Seeds};
 pub use stats::VaultStats;
 pub use unlock::{Locked, Unlocked};
+pub use ways::{WayIn, Ways, WaysIn};

@@ -11,7 +11,9 @@ use crate::cache::loaded;
 use crate::codec::{self, Wiped};
 use crate::fetch::{Class, Fetcher, blob_of};
 use crate::forward::{self, Relocation, Relocations};
+use crate::keys::Keys;
 use crate::stats::count;
+use crate::ways::WaysIn;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
 use backupengine_seal::{Keyring, PackKey, TAG_LEN};
@@ -28,7 +30,7 @@ const RELOCATIONS: usize = 16;
 /// Opens frames of one vault.
 pub(crate) struct Opener {
     fetcher: Fetcher,
-    keyring: Keyring,
+    keys: Keys,
     packs: Cache<PackRef, Arc<Pack>>,
     /// Asked instead of the ledger.
     moved: Option<Arc<dyn Relocations>>,
@@ -54,7 +56,7 @@ struct Place<'a> {
 impl Opener {
     pub(crate) fn new(fetcher: Fetcher, keyring: Keyring, moved: Option<Arc<dyn Relocations>>) -> Self {
         let (packs, relocations) = (Cache::new(PACKS), Cache::new(RELOCATIONS));
-        Self { fetcher, keyring, packs, moved, relocations }
+        Self { fetcher, keys: Keys::new(keyring), packs, moved, relocations }
     }
 
     pub(crate) fn fetcher(&self) -> &Fetcher {
@@ -66,8 +68,14 @@ impl Opener {
         self.packs.get(pack).is_some()
     }
 
+    /// The keys it was opened with.
     pub(crate) fn keyring(&self) -> &Keyring {
-        &self.keyring
+        self.keys.first()
+    }
+
+    /// Those and newer ones.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Opens one frame; `plain_len` where the reference implies the exact length.
@@ -179,7 +187,7 @@ impl Opener {
         let blob = blob_of(pack.session, pack.number);
         match self.fetcher.suffix(blob, TRAILER_LEN as u64) {
             Ok(end) => {
-                let (trailer, key) = checked_key(&self.keyring, blob, &end)?;
+                let (trailer, key) = checked_key(&self.fetcher, &self.keys, blob, &end, Some(pack.epoch))?;
                 if trailer.pack != *pack {
                     return Err(VaultError::damaged(blob, end.total, "another pack lies under this name"));
                 }
@@ -192,7 +200,7 @@ impl Opener {
                 }
                 let load = |(session, number)| {
                     let blob = blob_of(session, number);
-                    let load = || forward::load(&self.fetcher, &self.keyring, session, number);
+                    let load = || forward::load(&self.fetcher, &self.keys, session, number);
                     let relocation = loaded(&self.relocations, &blob, load)?;
                     Ok((blob, relocation))
                 };
@@ -244,20 +252,34 @@ fn missing(blob: BlobKey, offset: u64, error: VaultError) -> VaultError {
     }
 }
 
-/// The trailer at the end of `end`, and its pack's key, whose commitment it shows.
+/// Whether the vault's envelopes reach an epoch that the keys at hand do not. Nothing vouches for a trailer before its
+/// pack's key is there: what is forged must not pass for a rotation. Where the envelopes do not all read, it may be one.
+fn was_rotated(fetcher: &Fetcher, keys: &Keys, epoch: u16) -> bool {
+    match WaysIn::read(fetcher, keys.first().vault()) {
+        Ok(ways) => !ways.unusable.is_empty() || ways.newest_epoch().is_some_and(|newest| newest >= epoch),
+        Err(_) => true,
+    }
+}
+
+/// The trailer at the end of `end`, and its pack's key, whose commitment it shows. `epoch` where a reference says it.
 pub(crate) fn checked_key(
-    keyring: &Keyring,
+    fetcher: &Fetcher,
+    keys: &Keys,
     blob: BlobKey,
     end: &Got,
+    epoch: Option<u16>,
 ) -> Result<(Trailer, PackKey), VaultError> {
     let at = end.total.saturating_sub(TRAILER_LEN as u64);
     let bytes = end.bytes.len().checked_sub(TRAILER_LEN).map(|from| &end.bytes[from..]);
     let bytes = bytes.ok_or_else(|| VaultError::damaged(blob, 0, "the blob is shorter than a trailer"))?;
     let trailer = Trailer::decode(bytes)
         .map_err(|error| VaultError::damaged_by(blob, at, "the trailer does not decode", error))?;
-    let key = keyring
-        .pack_key(&trailer.pack)
-        .map_err(|error| VaultError::damaged_by(blob, at, "the pack's key is not at hand", error))?;
+    let named = trailer.pack.epoch;
+    if epoch.is_some_and(|epoch| epoch != named) {
+        return Err(VaultError::damaged(blob, at, "the trailer names another key epoch than the reference"));
+    }
+    let key =
+        keys.pack_key(blob, at, &trailer.pack, || epoch.is_some() || was_rotated(fetcher, keys, named))?;
     key.check_commitment(&trailer.commitment)
         .map_err(|error| VaultError::damaged_by(blob, at, "the key commitment differs", error))?;
     Ok((trailer, key))

@@ -45,7 +45,7 @@ fn load_once(opener: &Opener, session: SessionNo, head_len: Option<u32>) -> Resu
     let keyring = opener.keyring();
     let len = head_len.map_or(HEAD_GUESS, u64::from) + TRAILER_LEN as u64;
     let end = opener.fetcher().suffix(blob, len.min(limits::HEAD_MAX as u64 + HEAD_GUESS))?;
-    let (trailer, key) = checked_key(keyring, blob, &end)?;
+    let (trailer, key) = checked_key(opener.fetcher(), opener.keys(), blob, &end, None)?;
     if (trailer.pack.session, trailer.pack.number) != (session, PackRef::ROOT) {
         return Err(VaultError::damaged(blob, end.total, "another pack lies under this name"));
     }

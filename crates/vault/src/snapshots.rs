@@ -34,6 +34,8 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Listed {
     pub(crate) version: u64,
+    /// How far the keys reached it was read with: with newer ones there may be more to say.
+    epoch: u16,
     pub(crate) records: Arc<Vec<SnapshotRecord>>,
     pub(crate) infos: Arc<Vec<SnapshotInfo>>,
 }
@@ -47,6 +49,7 @@ impl Snapshots {
     pub(crate) fn list(&self) -> Result<Listed, VaultError> {
         let mut state = self.lock();
         if let Some(listed) = &state.listed
+            && listed.epoch == self.opener.keys().epoch()
             && self.version()? == listed.version
         {
             return Ok(listed.clone());
@@ -102,6 +105,8 @@ impl Snapshots {
     }
 
     fn read(&self, list: SnapshotList, before: Option<&Listed>) -> Result<Listed, VaultError> {
+        // Keys that come while it is read say more than is known of what was read before.
+        let epoch = self.opener.keys().epoch();
         let mut both = Vec::with_capacity(list.snapshots.len());
         for record in list.snapshots {
             both.push(match before.and_then(|before| before.known(&record)) {
@@ -109,7 +114,7 @@ impl Snapshots {
                 None => self.of_root_or_label(record)?,
             });
         }
-        Ok(Listed::new(list.version, both))
+        Ok(Listed::new(list.version, epoch, both))
     }
 
     fn of_root_or_label(&self, record: SnapshotRecord) -> Result<(SnapshotRecord, SnapshotInfo), VaultError> {
@@ -154,7 +159,10 @@ impl Snapshots {
             // Without a network the rest of a long list of paths is not worth all the snapshots.
             (Err(error), Some(cut)) if error.failure() == ReadFailure::TimedOut => Ok(labelled(cut)),
             // One snapshot that cannot be read must not hide the others; reading it will say what is wrong.
-            (Err(error), _) if error.failure() == ReadFailure::Damaged => {
+            (Err(error), _)
+                if error.failure() == ReadFailure::Damaged
+                    || matches!(error, VaultError::UnknownEpoch { .. }) =>
+            {
                 tracing::warn!(session = %record.session, error = describe(&error), "no label and no root");
                 Ok(SnapshotInfo {
                     session: record.session,
@@ -171,7 +179,7 @@ impl Snapshots {
     }
 
     fn label(&self, record: &SnapshotRecord) -> Option<label::Label> {
-        let plain = self.opener.keyring().open_label(record.session, &record.label).ok()?;
+        let plain = self.opener.keys().open_label(record.session, &record.label)?;
         label::decode(&plain).ok()
     }
 
@@ -191,7 +199,7 @@ impl Snapshots {
 
     fn rebuild(&self, why: &StoreError) -> Result<Listed, VaultError> {
         tracing::warn!(error = describe(why), "the ledger does not read: listing the roots instead");
-        let roots = self.roots()?;
+        let (roots, epoch) = (self.roots()?, self.opener.keys().epoch());
         let mut both = Vec::with_capacity(roots.len());
         for (blob, _) in &roots {
             let BlobKey::Root(session) = blob else { continue };
@@ -202,7 +210,7 @@ impl Snapshots {
                 }
             }
         }
-        Ok(Listed::new(fingerprint(&roots), both))
+        Ok(Listed::new(fingerprint(&roots), epoch, both))
     }
 }
 
@@ -217,10 +225,10 @@ impl State {
 }
 
 impl Listed {
-    fn new(version: u64, mut both: Vec<(SnapshotRecord, SnapshotInfo)>) -> Self {
+    fn new(version: u64, epoch: u16, mut both: Vec<(SnapshotRecord, SnapshotInfo)>) -> Self {
         both.sort_by_key(|(record, _)| (record.created, record.session));
         let (records, infos) = both.into_iter().unzip();
-        Self { version, records: Arc::new(records), infos: Arc::new(infos) }
+        Self { version, epoch, records: Arc::new(records), infos: Arc::new(infos) }
     }
 
     /// What a root told before, where the ledger still tells nothing.

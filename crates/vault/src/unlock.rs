@@ -1,22 +1,20 @@
 //! A locked vault, and how it becomes an unlocked one.
 //!
 //! **What it may not do.** Keep a secret; tell why a secret did not open anything.
-//! **What always holds.** Envelopes are tried in the order the store lists them, each content once, and no
-//! more than a few: a store cannot make the passphrase hash run for ever.
+//! **What always holds.** Envelopes are tried by their key epoch, the newest first, each content once, and no more
+//! than a few: a store cannot make the passphrase hash run for ever.
 //! **Where it is tested.** In the reader's tests, and `tests/cli` for what a person sees.
 
 use crate::error::VaultError;
 use crate::fetch::Fetcher;
 use crate::forward::Relocations;
+use crate::ways::{WayIn, WaysIn};
 use crate::{Vault, VaultConfig};
 use backupengine_model::VaultId;
-use backupengine_seal::{Keyring, Opened, RootKey, UnlockSecret, WrapError, envelope_kind, open_envelope};
-use backupengine_store::{BlobKind, Readable};
-use bytes::Bytes;
+use backupengine_seal::{Keyring, Opened, RootKey, UnlockSecret, WrapError, open_envelope};
+use backupengine_store::Readable;
 use std::sync::Arc;
 
-/// Largest envelope that is looked at, in bytes.
-const ENVELOPE_MAX: u64 = 64 << 10;
 /// Envelopes of one kind that are tried.
 const ATTEMPTS: usize = 8;
 
@@ -57,29 +55,32 @@ impl Locked {
         Self { moved: Some(moved), ..self }
     }
 
-    /// Tries the vault's envelopes of the secret's kind.
+    /// The ways into this vault that its store lists.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn ways_in(&self) -> Result<WaysIn, VaultError> {
+        WaysIn::read(&self.fetcher, self.vault)
+    }
+
+    /// Tries the vault's envelopes of the secret's kind, those with the newest keys first.
     ///
     /// # Errors
     /// [`VaultError::WrongSecret`], in one way for every cause; [`VaultError::NoEnvelope`].
     pub fn unlock(self, secret: &UnlockSecret<'_>, config: VaultConfig) -> Result<Unlocked, VaultError> {
         let kind = secret.kind();
-        let mut envelopes: Vec<Bytes> = Vec::new();
-        let mut unusable = None;
-        for (key, size) in self.fetcher.list(BlobKind::Envelopes)? {
-            if size > ENVELOPE_MAX || envelopes.len() == ATTEMPTS {
-                continue;
-            }
-            let envelope = self.fetcher.whole(key)?;
-            match envelope_kind(&envelope) {
-                // Equal envelopes would only hash the passphrase again.
-                Ok(found) if found == kind && !envelopes.contains(&envelope) => envelopes.push(envelope),
-                Ok(_) => {}
-                Err(error) => unusable = Some(error),
+        let ways = self.ways_in()?;
+        let mut envelopes: Vec<&WayIn> = Vec::new();
+        for way in ways.newest_first(kind) {
+            // Equal envelopes would only hash the passphrase again.
+            if envelopes.len() < ATTEMPTS && envelopes.iter().all(|known| known.envelope != way.envelope) {
+                envelopes.push(way);
             }
         }
+        let mut unusable = ways.unusable.first().map(|(_, error)| error.clone());
         let mut wrong = false;
-        for envelope in &envelopes {
-            match open_envelope(envelope, secret) {
+        for way in envelopes {
+            match open_envelope(&way.envelope, secret) {
                 Ok(opened) => return self.opened(opened, config),
                 Err(WrapError::WrongSecret) => wrong = true,
                 Err(error) => unusable = Some(error),

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Computes the vectors of `v1/` from CRYPTO.md alone, with other libraries than the program's.
 
-Run once to make a new vector; files that exist are never written again. Needs the package `cryptography`.
+Run to make a new vector; files that exist are never written again, and must come out as they are (`scripts/golden`). Needs
+the package `cryptography`.
 """
 import hmac
 import os
@@ -158,12 +159,16 @@ def check(fields):
 
 def write(name, verdict, why, **values):
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "v1", name + ".txt")
+    lines = [f"verdict {verdict}", f"# {why}"]
+    lines += [f"{key} {value.hex() if isinstance(value, bytes) else value}" for key, value in values.items()]
+    text = "\n".join(lines) + "\n"
     if os.path.exists(path):
+        with open(path, encoding="utf-8") as frozen:
+            if frozen.read() != text:
+                sys.exit(f"{path} would come out differently now: it is frozen")
         return
     with open(path, "w", encoding="utf-8") as out:
-        out.write(f"verdict {verdict}\n# {why}\n")
-        for key, value in values.items():
-            out.write(f"{key} {value.hex() if isinstance(value, bytes) else value}\n")
+        out.write(text)
     print(path, file=sys.stderr)
 
 
@@ -421,6 +426,101 @@ def write_enrolments():
         write("enrolment-" + name, "refuse " + verdict, why, envelope=data)
 
 
+NEXT = b"\x12" * 32
+
+
+def signed_rotation(signer=DEVICE_SEED, cert=None, epochs=((1, MASTER), (2, NEXT)), vault=VAULT, dedup=DS, root=None,
+                    epoch=2, prefix=b"bke1 rotation\0", context="backupengine 2026-11-29 keys after a rotation"):
+    """What an owner device says of keys that it rotated, sealed with them."""
+    all_keys = b"".join(struct.pack("<H", e) + k for e, k in epochs)
+    stands_for = derived(context, vault + (root or public(ROOT_SEED)) + dedup + all_keys)
+    message = prefix + vault + struct.pack("<H", epoch) + stands_for
+    return cbor({1: certificate(1) if cert is None else cert, 2: sign(signer, message)})
+
+
+def rotated(rotation, epochs=((1, MASTER), (2, NEXT)), epoch=2, dedup=DS, root=None, **fields):
+    body = {1: [[e, k] for e, k in epochs], 2: dedup, 3: root or public(ROOT_SEED), 5: b"what was seen", 6: rotation}
+    body.update({int(k[1:]): v for k, v in fields.items()})
+    return enrolment(cbor({k: v for k, v in body.items() if v is not None}), epoch=epoch)
+
+
+def write_rotations():
+    good = signed_rotation()
+    second = b"\x55" * 32
+    by_second = chained(certificate(1), DEVICE_SEED, second, 1)
+    more = ((1, MASTER), (2, NEXT), (3, b"\x13" * 32))
+    accept = {
+        "rotated": ("epoch 2 on epoch 1, signed by an owner device", good, {}),
+        "rotated-chain": ("signed by an owner that an owner certified", signed_rotation(second, by_second), {}),
+        "rotated-twice": ("epoch 3, for a device that has epoch 1", signed_rotation(epochs=more, epoch=3),
+                          {"epochs": more, "epoch": 3}),
+    }
+    for name, (why, rotation, fields) in accept.items():
+        write(name, "accept", why, envelope=rotated(rotation, **fields), floor=b"what was seen", random=b"\x99" * 32,
+              epoch=fields.get("epoch", 2))
+    other = ((1, b"\x14" * 32), (2, NEXT))
+    refuse = {
+        "unsigned": ("NoRotation", "an approval's: words are compared", rotated(None)),
+        "by-maintainer": ("IssuerNotOwner", "signed by a maintainer", rotated(signed_rotation(cert=certificate(2)))),
+        "by-writer": ("IssuerNotOwner", "signed by a writer", rotated(signed_rotation(cert=certificate(3)))),
+        "by-reader": ("IssuerNotOwner", "signed by a reader", rotated(signed_rotation(cert=certificate(4)))),
+        "role-raised": ("Untrusted", "a reader that calls itself an owner",
+                        rotated(signed_rotation(cert=certificate(4, claim={4: 1})))),
+        "by-stranger": ("Untrusted", "an owner of another root key",
+                        rotated(signed_rotation(cert=certificate(1, seed=second)))),
+        "other-vault": ("Untrusted", "an owner of another vault",
+                        rotated(signed_rotation(cert=certificate(1, vault=bytes(16))))),
+        "other-signer": ("BadSignature", "an owner's certificate, signed by another device",
+                         rotated(signed_rotation(second))),
+        "other-master": ("BadSignature", "the signature of another newest key",
+                         rotated(signed_rotation(epochs=((1, MASTER), (2, b"\x15" * 32))))),
+        "other-epoch": ("BadSignature", "the signature of epoch 3", rotated(signed_rotation(epoch=3))),
+        "no-domain": ("BadSignature", "without its first bytes", rotated(signed_rotation(prefix=b""))),
+        "root-domain": ("BadSignature", "signed as a root record is", rotated(signed_rotation(prefix=b"bke1 root record\0"))),
+        "other-context": ("BadSignature", "the hash of the fingerprint's context",
+                          rotated(signed_rotation(context="backupengine 2026-11-24 fingerprint of six words"))),
+        "other-first": ("NotOurs", "another key of epoch 1, signed", rotated(signed_rotation(epochs=other), epochs=other)),
+        "other-dedup": ("NotOurs", "another dedup secret, signed",
+                        rotated(signed_rotation(dedup=b"\x23" * 32), dedup=b"\x23" * 32)),
+        "other-root": ("NotOurs", "another root key, signed",
+                       rotated(signed_rotation(root=public(second)), root=public(second))),
+        "first-left-out": ("NotOurs", "without the key of epoch 1, signed",
+                           rotated(signed_rotation(epochs=((2, NEXT),)), epochs=((2, NEXT),))),
+        "with-seed": ("Malformed", "the root seed sealed to a device", rotated(good, _4=ROOT_SEED)),
+        "without-floor": ("Malformed", "a rotation and no floor", rotated(good, _5=None)),
+        "none": ("Malformed", "no bytes", rotated(b"")),
+        "trailing": ("Malformed", "one byte more", rotated(good + b"\0")),
+        "no-signature": ("Malformed", "the certificate alone", rotated(cbor({1: certificate(1)}))),
+        "short-signature": ("Malformed", "63 bytes", rotated(cbor({1: certificate(1), 2: bytes(63)}))),
+        "certificate-trailing": ("Malformed", "one byte more in the certificate",
+                                 rotated(signed_rotation(cert=certificate(1) + b"\0"))),
+        "seventh": ("Malformed", "a key that nobody knows", rotated(good, _7=b"")),
+    }
+    for name, (verdict, why, data) in refuse.items():
+        write("rotated-" + name, "refuse " + verdict, why, envelope=data)
+    # Nor does it stand anywhere else than in what is sealed to a device.
+    body = cbor({1: [[1, MASTER], [2, NEXT]], 2: DS, 3: public(ROOT_SEED), 6: good})
+    write("envelope-rotation-on-device", "refuse Malformed", "who rotated, sealed under a device secret",
+          envelope=envelope(DEVICE_KIND, body, epoch=2))
+    write("envelope-rotation-with-code", "refuse Malformed", "who rotated, sealed under the recovery code",
+          envelope=envelope(RECOVERY_KIND, body, epoch=2))
+
+
+def write_seal_keys():
+    own = x25519(SEAL_SEED)
+    good = sign(DEVICE_SEED, b"bke1 seal key\0" + own)
+    write("sealkey", "accept", "the X25519 key 0x88…, by its device", certificate=certificate(4), seal_public=own,
+          signature=good)
+    refuse = {
+        "other-key": ("a key that the device did not sign", x25519(b"\x89" * 32), good),
+        "other-device": ("signed by another device", own, sign(b"\x55" * 32, b"bke1 seal key\0" + own)),
+        "no-domain": ("over the key alone", own, sign(DEVICE_SEED, own)),
+        "root-domain": ("signed as a root record is", own, sign(DEVICE_SEED, b"bke1 root record\0" + own)),
+    }
+    for name, (why, key, signature) in refuse.items():
+        write("sealkey-" + name, "refuse", why, certificate=certificate(4), seal_public=key, signature=signature)
+
+
 def write_fingerprints():
     def words(*parts):
         data = b"".join(struct.pack("<Q", len(part)) + part for part in parts)
@@ -432,6 +532,8 @@ def write_fingerprints():
           words=words(b"device", sign_public, seal_public))
     write("fingerprint-vault", "accept", "the vault's keys, epoch 1",
           words=words(b"vault", VAULT, public(ROOT_SEED), DS, b"\x01\x00", MASTER))
+    write("fingerprint-vault-rotated", "accept", "the vault's keys, epochs 1 and 2",
+          words=words(b"vault", VAULT, public(ROOT_SEED), DS, b"\x01\x00", MASTER, b"\x02\x00", NEXT))
 
 
 write_derivations()
@@ -440,4 +542,6 @@ write_certificates()
 write_envelopes()
 write_chains()
 write_enrolments()
+write_rotations()
+write_seal_keys()
 write_fingerprints()

@@ -62,6 +62,9 @@ impl Signer for DeviceKeys {
     fn seal_public(&self) -> [u8; 32] {
         Self::seal_public(self)
     }
+    fn seal_signature(&self) -> [u8; 64] {
+        self.device_key().sign_seal_key(&Self::seal_public(self))
+    }
     fn device(&self) -> DeviceId {
         Self::device(self)
     }

@@ -14,7 +14,8 @@ use crate::wire::Wire;
 use backupengine_api::signature::approval_message;
 use backupengine_api::{ApproveDevice, Empty, Opaque, RenameDevice, op};
 use backupengine_seal::{
-    Certificate, Keyring, RecoveryCode, Role, UnlockSecret, open_envelope, open_for_device, vault_fingerprint,
+    Certificate, Keyring, RecoveryCode, Role, UnlockSecret, envelope_epoch, open_envelope, open_for_device,
+    vault_fingerprint,
 };
 use backupengine_transfer::{PresignedStore, Signer};
 use backupengine_vault::Floor;
@@ -35,6 +36,13 @@ pub(crate) fn take_over(wire: &Wire, online: &Online, words: Option<&str>) -> Re
     let opened = open_for_device(&envelope.0, online.keys.seal_key(), online.keys.device())
         .map_err(|e| lie(e, "the keys that were sealed to this device do not open"))?;
     let keyring = &opened.keyring;
+    let own = online.account.device()?.and_then(|device| device.keyring());
+    if own.is_some_and(|own| own.vault() == keyring.vault() && !keyring.extends(&own)) {
+        return Err(lie(
+            "they do not continue the keys that it has".to_owned(),
+            "the keys that were sealed to this device are refused",
+        ));
+    }
     let certificate = believed(online, keyring, &certificate.0)?;
     compare(
         vault_fingerprint(keyring),
@@ -66,8 +74,10 @@ pub(crate) fn recover(wire: &Wire, online: &Online, code: &RecoveryCode) -> Resu
     let opened = vault
         .recovery
         .iter()
-        .find_map(|sealed| open_envelope(&sealed.0, &UnlockSecret::Recovery(code)).ok())
-        .filter(|opened| opened.keyring.vault() == vault.vault);
+        .filter_map(|sealed| open_envelope(&sealed.0, &UnlockSecret::Recovery(code)).ok())
+        .filter(|opened| opened.keyring.vault() == vault.vault)
+        // Of several the one with the newest keys: an old one may lie there still, or be shown again.
+        .max_by_key(|opened| opened.keyring.current_epoch());
     let Some((keyring, root)) = opened.and_then(|opened| Some((opened.keyring, opened.root_key?))) else {
         return Err(Failure::new(Kind::Denied, "the recovery code does not open this vault".to_owned())
             .hint("it is the 24 words that `init` showed when this vault was made"));
@@ -121,6 +131,44 @@ pub(crate) fn renewed(
     let renewed = online.keys.certified(keyring, certificate)?;
     online.account.keep(&renewed)?;
     Ok(Some(renewed))
+}
+
+/// Newer keys that an owner device sealed to this one when it rotated them. The server could have sealed some: they count
+/// where they continue the keys of this device, which it does not know, and an owner of the vault signed them.
+///
+/// # Errors
+/// When what the owner device had seen cannot be kept.
+pub(crate) fn rotated(
+    wire: &Wire,
+    online: &Online,
+    store: &PresignedStore,
+    own: &Keyring,
+) -> Result<Option<Keyring>, Failure> {
+    let mounted = store.mounted();
+    let Some(envelope) = &mounted.envelope else { return Ok(None) };
+    if !envelope_epoch(&envelope.0).is_ok_and(|epoch| epoch > own.current_epoch()) {
+        return Ok(None);
+    }
+    let opened = match open_for_device(&envelope.0, online.keys.seal_key(), online.keys.device()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(%error, "the newer keys that the server sends do not open");
+            return Ok(None);
+        }
+    };
+    // Without a signature it is that of an approval: `login` has the words compared.
+    let Some(rotation) = &opened.rotation else { return Ok(None) };
+    if let Err(error) = rotation.verify(&opened.keyring, own) {
+        tell(
+            "The server sends newer keys for this device that no owner of the vault made: they are not taken.",
+        );
+        tracing::warn!(error = ?error, "newer keys are refused");
+        return Ok(None);
+    }
+    if let Ok(seen) = Floor::decode(&opened.floor) {
+        floor::save(&floor::path(&wire.places.state, own.vault()), &seen, false)?;
+    }
+    Ok(Some(opened.keyring))
 }
 
 /// A certificate as the server sent it, held against the keys.

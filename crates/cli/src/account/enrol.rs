@@ -88,6 +88,7 @@ fn register(online: &Online) -> Result<EnrolledDevice, TransferError> {
     online.call::<op::DeviceEnroll>(&EnrollDevice {
         sign_public: Opaque(keys.sign_public().to_vec()),
         seal_public: Opaque(keys.seal_public().to_vec()),
+        seal_signature: Some(Opaque(keys.seal_signature().to_vec())),
         device: keys.device(),
         region: online.account.profile.region.clone(),
         idem,

@@ -106,6 +106,9 @@ impl Signer for Keys {
     fn seal_public(&self) -> [u8; 32] {
         self.seal.public()
     }
+    fn seal_signature(&self) -> [u8; 64] {
+        self.sign.sign_seal_key(&self.seal.public())
+    }
     fn device(&self) -> DeviceId {
         self.sign.id()
     }

@@ -15,14 +15,16 @@ mod keys;
 mod loopback;
 mod online;
 pub(crate) mod role;
+mod rotation;
 
-pub(crate) use approval::{recover, renewed, take_over};
+pub(crate) use approval::{recover, renewed, rotated, take_over};
 pub(crate) use code::{CodeSource, show_factor};
 pub(crate) use enrol::{enrol, region_of};
 pub(crate) use fingerprint::{compare, shown};
 pub(crate) use keys::Keys;
 pub(crate) use loopback::by_provider;
 pub(crate) use online::{Online, idem, name_of, seal_name};
+pub(crate) use rotation::{DeviceKeys, change_keys, sealed_for};
 
 use crate::config::{create_private_dir, write_private};
 use crate::error::{Failure, Kind};

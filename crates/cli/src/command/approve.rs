@@ -23,6 +23,7 @@ pub(crate) fn run(wire: &Wire, args: &Approve) -> Result<Outcome, Failure> {
     let new_role =
         role::parse(&args.role).ok_or_else(|| Failure::usage(format!("{:?} is no role", args.role)))?;
     let mut opened = wire.open(MEMORY)?;
+    opened.refuse_old_keys()?;
     let Some((online, _)) = opened.online.take() else { return Err(not_an_account()) };
     let mut online = online;
     let vault = opened.vault.keyring().vault();

@@ -27,6 +27,7 @@ pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     let read_data = args.read_data.as_deref().map(read_data).transpose()?;
     // What is stored is looked at, not what this device kept of it.
     let opened = wire.open_how(&How { blocks: Blocks::None, past_damage: true, ..How::default() })?;
+    opened.refuse_checking_with_older_keys()?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let passphrase = opened.online.is_none();
     let config = CheckConfig { read_data, threads, passphrase, trashed: trashed(&opened)? };

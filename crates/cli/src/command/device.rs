@@ -32,13 +32,9 @@ pub(crate) fn run(wire: &Wire, args: &Device) -> Result<Outcome, Failure> {
 }
 
 /// The vault's keys, for names; none where this device has none, waits, or nothing was made yet.
-fn keyring(wire: &Wire, online: &Online) -> Result<Option<Keyring>, Failure> {
+fn keyring(online: &Online) -> Result<Option<Keyring>, Failure> {
     let Some(device) = online.account.device()? else { return Ok(None) };
-    let opened = backupengine_seal::open_envelope(&device.envelope, &device.unlock_secret());
-    if let Err(error) = &opened {
-        tracing::debug!(%error, state = ?wire.places.state, "the keys of this device do not open");
-    }
-    Ok(opened.ok().map(|opened| opened.keyring))
+    Ok(device.keyring())
 }
 
 /// A device by id, the beginning of its id, or its name.
@@ -76,7 +72,7 @@ pub(crate) fn find<'a>(
 fn list(wire: &Wire) -> Result<Outcome, Failure> {
     let online = Online::open(wire.account()?)?;
     let listed = online.devices()?;
-    let keyring = keyring(wire, &online)?;
+    let keyring = keyring(&online)?;
     let name =
         |d: &DeviceRecord| keyring.as_ref().and_then(|keys| name_of(keys, d.device, d.name_sealed.as_ref()?));
     if wire.global.json {
@@ -124,7 +120,7 @@ fn utc(secs: i64) -> String {
 fn revoke(wire: &Wire, what: &str, yes: bool, codes: &CodeSource<'_>) -> Result<Outcome, Failure> {
     let mut online = Online::open(wire.account()?)?;
     let listed = online.devices()?;
-    let device = find(&listed.devices, keyring(wire, &online)?.as_ref(), what)?.clone();
+    let device = find(&listed.devices, keyring(&online)?.as_ref(), what)?.clone();
     let own = device.device == online.keys.device();
     if !wire.global.quiet {
         tell(format!("Revoking {}: its next call is refused, and its login ends.", device.device));

@@ -31,6 +31,10 @@ pub(crate) fn run(wire: &Wire, args: &Forget) -> Result<Outcome, Failure> {
     }
     let codes = CodeSource::new(wire, args.codes.totp_command.as_deref());
     let mut opened = wire.open(MEMORY)?;
+    if !args.dry_run {
+        // What older keys do not open has no name and no source: rules would judge it wrongly.
+        opened.refuse_old_keys()?;
+    }
     let all = All::of(&opened)?;
     if args.undo {
         return undo(wire, args, &mut opened, &all, &codes);

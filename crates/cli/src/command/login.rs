@@ -17,7 +17,7 @@ use crate::secrets::Keychain;
 use crate::wire::Wire;
 use backupengine_api::auth::{Session, User};
 use backupengine_api::{Empty, op};
-use backupengine_seal::device_fingerprint;
+use backupengine_seal::{device_fingerprint, envelope_epoch};
 use backupengine_transfer::{Identity, Signer};
 use serde_json::json;
 use std::path::Path;
@@ -59,7 +59,7 @@ pub(crate) fn run(wire: &Wire, args: &Login) -> Result<Outcome, Failure> {
     account.profile.user.clone_from(&session.user.id);
     let (online, enrolled) = enrol(account, &session)?;
     let device = match (online.account.device()?, enrolled.status.as_str(), recovery) {
-        (Some(device), "active", _) => Some(device),
+        (Some(device), "active", _) => Some(caught_up(wire, args, &online, device)?),
         (_, "pending", Some(code)) => Some(recover(wire, &online, &code)?),
         (None, "active", Some(code)) if has_vault(&online)? => Some(recover(wire, &online, &code)?),
         (None, "active", _) if has_vault(&online)? => {
@@ -79,6 +79,24 @@ pub(crate) fn run(wire: &Wire, args: &Login) -> Result<Outcome, Failure> {
     }
     report(wire, &online, device.as_ref())?;
     Ok(Outcome::Done)
+}
+
+/// A device that has keys, with newer ones where the server has some for it: of a rotation, which an owner signed; or of an
+/// approval after one, whose words are compared.
+fn caught_up(wire: &Wire, args: &Login, online: &Online, device: Device) -> Result<Device, Failure> {
+    let Some(own) = device.keyring() else { return Ok(device) };
+    // A vault that the server does not know is said by what needs it.
+    let Ok(store) = online.store(&wire.places.cache) else { return Ok(device) };
+    let epoch = store.mounted().envelope.as_ref().and_then(|envelope| envelope_epoch(&envelope.0).ok());
+    if epoch.is_none_or(|epoch| epoch <= own.current_epoch()) {
+        return Ok(device);
+    }
+    if let Some(newer) = account::rotated(wire, online, &store, &own)? {
+        let renewed = device.with_keys(&newer)?;
+        online.account.keep(&renewed)?;
+        return Ok(renewed);
+    }
+    take_over(wire, online, args.vault_fingerprint.as_deref())
 }
 
 fn known_account(wire: &Wire) -> Result<Account, Failure> {

@@ -15,6 +15,9 @@ mod forget;
 mod hold;
 mod init;
 mod init_account;
+mod key;
+mod key_recover;
+mod key_rotate;
 mod login;
 mod logout;
 mod ls;
@@ -58,6 +61,7 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Logout(args) => logout::run(wire, &args),
         Command::Whoami => whoami::run(wire),
         Command::Mfa(args) => mfa::run(wire, &args),
+        Command::Key(args) => key::run(wire, &args),
         Command::Device(args) => device::run(wire, &args),
         Command::Version => version::run(wire),
         Command::Mount(args) => mount::run(wire, &args),

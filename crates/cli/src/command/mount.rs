@@ -110,6 +110,7 @@ fn open_and_mount(
     let timeout = Some(Duration::from_secs(args.timeout.into()));
     let how = How { memory: budget.opened, cache_size: budget.cache, timeout, ..How::default() };
     let opened = wire.open_to_look(&how)?;
+    wire.renew(&opened.vault);
     // Files are opened with the rights of this user, whoever asks: others are given the store's bytes.
     let others = args.allow_other || args.options.iter().any(|option| option.contains("allow_"));
     if !args.no_seeds && !others {

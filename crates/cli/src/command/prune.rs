@@ -1,12 +1,14 @@
 //! `prune`: gives back the space of what no snapshot needs any more.
 use crate::args::Prune;
-use crate::command::push::{fill, pushing_device};
+use crate::command::push::pushing_device;
 use crate::error::{Failure, Kind, Outcome};
+use crate::keychain::fill;
 use crate::output::{self, count, size};
 use crate::time;
 use crate::wire::{MEMORY, Wire};
 use backupengine_maintain::{PruneConfig, PruneError, PruneReport, prune, prune_dry};
 use backupengine_model::ledger::Haste;
+use backupengine_vault::VaultError;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -21,6 +23,8 @@ pub(crate) fn run(wire: &Wire, args: &Prune) -> Result<Outcome, Failure> {
         return Err(Failure::usage("an account keeps its trash and what was given up by the server's clock")
             .hint("leave --now out: space comes back when the time is over"));
     }
+    // What an older key does not open nobody can say the needs of; and copies are sealed under the newest.
+    opened.refuse_old_keys()?;
     let haste = if args.now { Haste::Now } else { Haste::Wait };
     let config = PruneConfig { haste, ..PruneConfig::default() };
     let report = if args.dry_run {
@@ -100,6 +104,12 @@ impl From<PruneError> for Failure {
         match error {
             PruneError::Store(store) => store.into(),
             PruneError::Vault(vault) => vault.into(),
+            // Rotated while this ran.
+            PruneError::Unreadable { source: source @ VaultError::UnknownEpoch { .. }, .. } => {
+                Self::from(source)
+                    .while_doing("nothing was given up")
+                    .hint("run it again, with the newer keys")
+            }
             PruneError::Unreadable { .. } => Self::new(Kind::Failed, error).hint(
                 "`backupengine check` says what is damaged; forget that snapshot if it cannot be mended",
             ),

@@ -1,7 +1,7 @@
 //! `push`: backs up into a new snapshot.
 use crate::args::Push;
 use crate::error::{Failure, Outcome};
-use crate::keychain::random;
+use crate::keychain::{fill, random};
 use crate::output::{self, count, grouped, size, tell};
 use crate::progress::Bar;
 use crate::time;
@@ -25,6 +25,7 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
     let mut opened = wire.open(MEMORY)?;
     let walk = walk_config(wire, args, &opened, excludes)?;
     if !args.dry_run {
+        opened.refuse_old_keys()?;
         wire.device(&mut opened)?;
     }
     let device_name = wire.device_name(args.device_name.as_deref());
@@ -81,14 +82,6 @@ pub(crate) fn pushing_device(opened: &Opened) -> Result<Device, Failure> {
         signature: [0; 64],
     };
     Ok(Device { key, certificate })
-}
-
-/// Random bytes. A key from bytes that are not random would give the vault away, so there is no going on.
-pub(crate) fn fill(bytes: &mut [u8]) {
-    if getrandom::fill(bytes).is_err() {
-        tracing::error!("the system gives no randomness");
-        std::process::abort();
-    }
 }
 
 fn excludes(args: &Push) -> Result<Vec<String>, Failure> {

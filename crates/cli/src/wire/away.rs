@@ -5,7 +5,7 @@
 //! believed only after its list was.
 //! **Where it is tested.** `tests/cli` (a pinned tree is read without a server).
 
-use super::{Blocks, How, Opened, Wire};
+use super::{Blocks, How, Opened, Wire, keys};
 use crate::error::{Failure, Kind};
 use crate::output::tell;
 use crate::place::Place;
@@ -75,11 +75,24 @@ impl Wire {
         let readable: Arc<dyn Readable> = store.clone();
         let config = self.config_of(how, Some(vault))?;
         let locked = Locked::open(readable.clone())?;
-        let unlocked = self.unlock(locked, &readable, Some(&device), true, config)?;
+        let how = &How { of_account: true, ..how.clone() };
+        let unlocked = self.unlock(locked, &readable, Some(&device), None, how, config)?;
         self.hold_against_floor(&unlocked.vault, true, false)?;
         let away = Some(Away { store: store.clone(), seen: at });
         let (vault, device) = (unlocked.vault, Some(device));
-        Ok(Some(Opened { vault, store, keeper: None, place, online: None, away, device, root_key: None }))
+        let epochs = keys::Epochs::default();
+        Ok(Some(Opened {
+            vault,
+            store,
+            keeper: None,
+            place,
+            online: None,
+            away,
+            device,
+            ways: None,
+            root_key: None,
+            epochs,
+        }))
     }
 
     /// Looks whether the server is reached again. Its store is given only after the list it shows was held against the

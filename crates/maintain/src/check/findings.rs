@@ -78,6 +78,8 @@ pub(crate) fn problem_of(error: &VaultError) -> Option<Problem> {
             Some(error) => by_store(error),
             None => Some(Problem::Damaged),
         },
+        // Who checks has older keys than the vault: what it says would be of them, and not of what is stored.
+        VaultError::UnknownEpoch { .. } => None,
         VaultError::Untrusted { .. } => Some(Problem::Untrusted),
         VaultError::Contradiction { .. } | VaultError::Forked { .. } | VaultError::RolledBack { .. } => {
             Some(Problem::Inconsistent)

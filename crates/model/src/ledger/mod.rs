@@ -10,11 +10,13 @@
 //! interleavings in `tests/protocol`.
 
 mod collect;
+mod envelopes;
 mod keep;
 mod state;
 
 use crate::{DeviceId, SessionNo, SnapshotId, Timestamp};
 pub use collect::{Counters, GRACE_SECS, Haste, Move};
+pub use envelopes::{ENVELOPES_MAX, EnvelopeNo, EnvelopesChange};
 pub use keep::{Kept, Lease, TRASH_DAYS, Trashed};
 use rangemap::{RangeMap, RangeSet};
 pub use state::LedgerState;
@@ -230,6 +232,10 @@ pub enum RuleBroken {
     PackGone,
     /// The pack holds what was moved there, or what an open push may refer to.
     InUse,
+    /// The key envelopes are not those that were looked at: somebody else changed them meanwhile.
+    EnvelopesMoved,
+    /// A vault without key envelopes, or with more than [`ENVELOPES_MAX`].
+    EnvelopesOutOfRange,
 }
 
 /// The longest sealed label a list holds, in bytes.

@@ -5,8 +5,8 @@
 
 use super::collect::GRACE_SECS;
 use super::{
-    Commit, Counters, LABEL_MAX, Lease, RuleBroken, SessionKind, SessionRecord, SessionState, SnapshotRecord,
-    Trashed,
+    Commit, Counters, EnvelopeNo, LABEL_MAX, Lease, RuleBroken, SessionKind, SessionRecord, SessionState,
+    SnapshotRecord, Trashed,
 };
 use crate::{DeviceId, SessionNo, Timestamp};
 use std::collections::BTreeSet;
@@ -30,6 +30,9 @@ pub struct LedgerState {
     pub held: BTreeSet<SessionNo>,
     /// Which snapshots are mounted.
     pub leases: Vec<Lease>,
+    /// Numbers of the key envelopes that count, ascending. `None` until they are changed for the first time: then all
+    /// that are stored count.
+    pub envelopes: Option<Vec<EnvelopeNo>>,
 }
 
 impl LedgerState {

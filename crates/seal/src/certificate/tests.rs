@@ -1,7 +1,7 @@
 //! Tests of certificates: signatures, roles, chains, every bit.
 
 use super::*;
-use crate::testing::root_key;
+use crate::testing::{keyring, root_key};
 
 const VAULT: VaultId = VaultId([0xaa; 16]);
 
@@ -219,4 +219,19 @@ fn requests_and_approvals_are_signed_as_they_are_and_nothing_else_is() {
     for other in [&root_message(b"record")[..], &certificate, b"", base] {
         assert!(!holds(&root_key().public(), other, &root_key().sign_approval(other)));
     }
+}
+
+#[test]
+fn a_device_vouches_for_its_own_seal_key_alone() {
+    let device = DeviceKey::from_seed([0x44; 32]);
+    let own = root_key().certify(keyring().vault(), device.public(), Role::Writer, 5);
+    let signature = device.sign_seal_key(&[7; 32]);
+    assert_eq!(own.verify_seal_key(&[7; 32], &signature), Ok(()));
+    let refused = Err(CertificateError::BadSignature);
+    assert_eq!(own.verify_seal_key(&[8; 32], &signature), refused);
+    let other = DeviceKey::from_seed([0x45; 32]);
+    assert_eq!(own.verify_seal_key(&[7; 32], &other.sign_seal_key(&[7; 32])), refused);
+    // No other signature of the device passes for one.
+    assert_eq!(own.verify_seal_key(&[7; 32], &device.sign_root(&[7; 32])), refused);
+    assert_eq!(own.verify_seal_key(&[7; 32], &device.sign_request(&[7; 32])), refused);
 }

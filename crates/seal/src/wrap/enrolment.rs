@@ -10,7 +10,7 @@
 
 use super::{Body, EnvelopeKind, Header, Parts, WrapError, decode_keys, encode_keys};
 use crate::cbor::Unexpected;
-use crate::{Keyring, context};
+use crate::{Keyring, Rotation, context};
 use backupengine_model::{DeviceId, VaultId};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -56,6 +56,8 @@ pub struct ForDevice {
     pub keyring: Keyring,
     /// What the approving device had seen of the vault; its form is not this crate's.
     pub floor: Vec<u8>,
+    /// Who rotated the keys, where that is what it was sealed for: a device that has keys compares no words.
+    pub rotation: Option<Rotation>,
 }
 
 /// Seals a keyring to the X25519 key of a device. `random` is 32 fresh random bytes.
@@ -65,6 +67,32 @@ pub struct ForDevice {
 pub fn seal_for_device(
     keyring: &Keyring,
     floor: &[u8],
+    to: &[u8; 32],
+    device: DeviceId,
+    random: [u8; 32],
+) -> Result<Vec<u8>, WrapError> {
+    seal(keyring, floor, None, to, device, random)
+}
+
+/// The same after a rotation, for a device that has the older keys.
+///
+/// # Errors
+/// As [`seal_for_device`].
+pub fn seal_rotated_for_device(
+    keyring: &Keyring,
+    floor: &[u8],
+    rotation: &Rotation,
+    to: &[u8; 32],
+    device: DeviceId,
+    random: [u8; 32],
+) -> Result<Vec<u8>, WrapError> {
+    seal(keyring, floor, Some(&rotation.encode()), to, device, random)
+}
+
+fn seal(
+    keyring: &Keyring,
+    floor: &[u8],
+    rotation: Option<&[u8]>,
     to: &[u8; 32],
     device: DeviceId,
     random: [u8; 32],
@@ -91,7 +119,7 @@ pub fn seal_for_device(
         kdf: None,
         salt: enc.to_bytes().into(),
     };
-    let body = encode_keys(keyring, None, Some(floor));
+    let body = encode_keys(keyring, None, Some(floor), rotation);
     let sealed = sealer.seal(&body, &header.aad()).expect("the first message of a context can be sealed");
     Ok(Parts { header, nonce: None, commitment, sealed: &sealed }.encode())
 }
@@ -120,7 +148,10 @@ pub fn open_for_device(envelope: &[u8], key: &SealKey, device: DeviceId) -> Resu
     let plain = opener.open(sealed, &header.aad()).map_err(|_| WrapError::WrongSecret)?;
     let plain = Zeroizing::new(plain);
     match decode_keys(&header, &plain) {
-        Ok(Body { keyring, floor: Some(floor), .. }) => Ok(ForDevice { keyring, floor }),
+        Ok(Body { keyring, floor: Some(floor), rotation, .. }) => {
+            let rotation = rotation.map(|bytes| Rotation::decode(&bytes)).transpose();
+            Ok(ForDevice { keyring, floor, rotation: rotation.map_err(|_| WrapError::Malformed)? })
+        }
         Ok(Body { floor: None, .. }) | Err(Unexpected) => Err(WrapError::Malformed),
     }
 }

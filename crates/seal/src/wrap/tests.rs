@@ -13,7 +13,7 @@ fn device_envelope(secret: &DeviceSecret) -> Vec<u8> {
 }
 
 fn same_keys(a: &Keyring, b: &Keyring) -> bool {
-    *encode_keys(a, None, None) == *encode_keys(b, None, None) && a.vault() == b.vault()
+    *encode_keys(a, None, None, None) == *encode_keys(b, None, None, None) && a.vault() == b.vault()
 }
 
 #[test]
@@ -309,4 +309,20 @@ fn nothing_is_sealed_to_a_weak_key_and_nothing_too_long() {
     let sealed = seal_for_device(&keyring(), &vec![0; 49_153], &to, DEVICE, [5; 32]);
     assert_eq!(sealed.unwrap_err(), WrapError::TooLong(49_153));
     assert!(seal_for_device(&keyring(), &vec![0; 49_152], &to, DEVICE, [5; 32]).unwrap().len() < 64 << 10);
+}
+
+#[test]
+fn an_enrolment_of_a_rotation_says_who_made_it() {
+    let key = SealKey::from_seed([8; 32]);
+    let owner = crate::DeviceKey::from_seed([0x44; 32]);
+    let own = root_key().certify(keyring().vault(), owner.public(), crate::Role::Owner, 5);
+    let newer = keyring().rotated(MasterSecret::from_bytes([0x12; 32])).unwrap();
+    let signed = crate::Rotation::sign(&newer, &owner, &own).unwrap();
+    let sealed = seal_rotated_for_device(&newer, b"seen", &signed, &key.public(), DEVICE, [6; 32]).unwrap();
+    assert_eq!((envelope_kind(&sealed), envelope_epoch(&sealed)), (Ok(EnvelopeKind::Enrolment), Ok(2)));
+    let opened = open_for_device(&sealed, &key, DEVICE).unwrap();
+    assert_eq!(opened.floor, b"seen");
+    assert_eq!(opened.rotation.unwrap().verify(&opened.keyring, &keyring()), Ok(()));
+    // That of an approval has none.
+    assert!(open_for_device(&enrolment(&key), &key, DEVICE).unwrap().rotation.is_none());
 }

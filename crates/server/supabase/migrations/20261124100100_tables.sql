@@ -40,6 +40,8 @@ create table app.device (
   user_id     uuid not null,
   sign_public bytea not null check (length(sign_public) = 32),
   seal_public bytea not null check (length(seal_public) = 32),
+  -- By the device over seal_public: other devices verify it, we do not.
+  seal_signature bytea check (length(seal_signature) = 64),
   -- SHA-256 of sign_public: how requests name it. Whoever enrols it has proved to hold the key.
   key_hash    bytea not null unique generated always as (sha256(sign_public)) stored,
   status      text not null check (status in ('pending', 'active', 'revoked')),

@@ -4,7 +4,7 @@
 -- that reads a table under policies would never end. The whole list, also kept in supabase/tests/catalogue.sql:
 --   app.my_tenant, app.session_live, app.my_device, app.my_role, app.identify   who asks (here)
 --   app.enter, app.finish, api.note_refusal, app.expire_sessions, app.close_session, app.check_region
---   app.enroll, app.approve, app.end_device
+--   app.enroll, app.approve, app.end_device, app.change_envelopes
 --   api.device_key, api.root_key, api.device_public, api.deployment, api.storage_profile
 -- Each has an empty search_path and checks for itself what it needs: a caller may come without api.call.
 
@@ -17,7 +17,7 @@ create function app.status_of(code text) returns text language sql immutable set
     when code = any ('{no_token,bad_token,token_expired,session_ended,bad_signature,clock_skew,replayed,unknown_device}') then '401'
     when code = any ('{aal2_required,fresh_totp_required,device_pending,device_revoked,role_denied,quota_exceeded}') then '403'
     when code = any ('{not_found,unknown_session,no_such_operation}') then '404'
-    when code = any ('{already_exists,number_taken,numbers_used_up,not_open,wrong_session,root_not_stored,objects_differ,counters_moved,held,wrong_pack,pack_gone,in_use,region_mismatch}') then '409'
+    when code = any ('{already_exists,number_taken,numbers_used_up,not_open,wrong_session,root_not_stored,objects_differ,counters_moved,held,wrong_pack,pack_gone,in_use,envelopes_moved,region_mismatch}') then '409'
     when code = 'too_large' then '413'
     when code = 'too_many_requests' then '429'
     when code = 'unavailable' then '503'

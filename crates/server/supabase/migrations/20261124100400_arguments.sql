@@ -69,6 +69,19 @@ begin
   return args -> field;
 end $$;
 
+-- Ids of so many bytes, once each and in order; at most so many.
+create function app.ids_arg(args jsonb, field text, bytes integer, most integer) returns bytea[]
+language plpgsql immutable set search_path = '' as $$
+declare
+  one jsonb;
+  ids bytea[];
+begin
+  for one in select value from jsonb_array_elements(app.list_arg(args, field, most)) loop
+    ids := ids || app.id_arg(jsonb_build_object(field, one), field, bytes);
+  end loop;
+  return (select coalesce(array_agg(distinct id order by id), '{}') from unnest(ids) as id);
+end $$;
+
 -- Base64 on one line.
 create function app.base64(value bytea) returns text language sql immutable
 return translate(encode(value, 'base64'), E'\n', '');

@@ -14,6 +14,7 @@ from (values
   ('vault-create',      'writes', 'owner',                          '',      ''),
   ('vault-list',        'reads',  'all',                            '',      'pending'),
   ('envelope-put',      'writes', 'owner',                          '',      ''),
+  ('envelope-change',   'writes', 'owner',                          '',      ''),
   ('mount',             'writes', 'all',                            '',      ''),
   ('version',           'reads',  'all',                            '',      ''),
   ('snapshot-list',     'reads',  'all',                            '',      ''),

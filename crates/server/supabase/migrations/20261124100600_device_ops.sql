@@ -11,6 +11,7 @@ declare
   asker  uuid := (claims ->> 'sub')::uuid;
   public bytea;
   named  bytea;
+  vouched bytea;
   here   app.deployment;
   home   uuid;
   known  app.device;
@@ -19,6 +20,9 @@ begin
   perform app.need_fresh_totp();
   public := app.bytes_arg(args, 'sign_public', 32, 32);
   named := app.id_arg(args, 'device', 16);
+  if args ->> 'seal_signature' is not null then
+    vouched := app.bytes_arg(args, 'seal_signature', 64, 64);
+  end if;
   if encode(sha256(public), 'hex') is distinct from claims ->> 'device_key' then
     perform app.refuse('bad_signature', 'The enrolled key is not the one that signed.');
   end if;
@@ -47,15 +51,17 @@ begin
                            'Approve or revoke some of them.');
       end if;
     end if;
-    insert into app.device (tenant, id, user_id, sign_public, seal_public, status, role, last_seen, login)
-      values (home, named, asker, public, app.bytes_arg(args, 'seal_public', 32, 32), known.status, known.role, now(),
-              (claims ->> 'session_id')::uuid)
+    insert into app.device (tenant, id, user_id, sign_public, seal_public, seal_signature, status, role, last_seen, login)
+      values (home, named, asker, public, app.bytes_arg(args, 'seal_public', 32, 32), vouched, known.status, known.role,
+              now(), (claims ->> 'session_id')::uuid)
       returning * into known;
   elsif known.user_id <> asker or known.id <> named or known.seal_public <> app.bytes_arg(args, 'seal_public', 32, 32) then
     perform app.refuse('already_exists', 'This key is enrolled already, as another device.',
                        'Make new keys for this device.');
   elsif known.status = 'revoked' then
     perform app.refuse('device_revoked', 'This device was revoked.', 'Enrol it anew with new keys.');
+  elsif vouched is not null and known.seal_signature is null then
+    update app.device d set seal_signature = vouched where d.tenant = known.tenant and d.id = known.id;
   end if;
   return jsonb_build_object('device', encode(known.id, 'hex'), 'status', known.status, 'role', known.role,
                             'region', here.region);
@@ -72,7 +78,7 @@ begin
   return jsonb_build_object('now', app.seconds(now()), 'devices', (
     select coalesce(jsonb_agg(jsonb_build_object(
       'device', encode(d.id, 'hex'), 'sign_public', app.base64(d.sign_public), 'seal_public', app.base64(d.seal_public),
-      'status', d.status, 'role', d.role, 'name_sealed', app.base64(d.name_sealed),
+      'seal_signature', app.base64(d.seal_signature), 'status', d.status, 'role', d.role, 'name_sealed', app.base64(d.name_sealed),
       'certificate', app.base64(held.certificate), 'created', app.seconds(d.created_at),
       'last_seen', app.seconds(d.last_seen), 'current', d.id = me.device) order by d.created_at, d.id), '[]')
     from app.device d

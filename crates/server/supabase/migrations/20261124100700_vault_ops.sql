@@ -107,6 +107,104 @@ begin
     'length', length(bytes), 'sha256', app.base64(sha256(bytes)), 'md5', app.base64(decode(md5(bytes), 'hex')))));
 end $$;
 
+-- Which envelopes there are from now on, and what devices are given, all at once. Without commit: whether it may be, and
+-- grants for the copies of the new ones, which lie in the bucket before anything counts. DEFINER: envelopes are taken away
+-- here and nowhere else, and rows of other devices are written.
+create function app.change_envelopes(args jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = '' as $$
+declare
+  me       app.caller := app.identify();
+  wanted   bytea;
+  added    jsonb;
+  given    jsonb;
+  home     app.vault;
+  expected bytea[];
+  keep     bytea[];
+  after_   bytea[];
+  found_   bytea[];
+  one      jsonb;
+  bytes    bytea;
+  target   app.device;
+begin
+  if me.role is distinct from 'owner' then
+    perform app.deny(me, 'change key envelopes');
+  end if;
+  wanted := app.id_arg(args, 'vault', 16);
+  select * into home from app.vault v where v.id = wanted and v.tenant = me.tenant for no key update;
+  if home.id is null then
+    perform app.refuse('not_found', 'This account has no such vault.');
+  end if;
+  -- The first envelopes come with the vault. Whoever changes them later changes how it can be opened.
+  if home.created_at < now() - interval '10 minutes' then
+    perform app.need_fresh_totp();
+  end if;
+  if jsonb_typeof(args -> 'commit') is distinct from 'boolean' then
+    perform app.bad('commit');
+  end if;
+  added := app.list_arg(args, 'add', 64);
+  given := app.list_arg(args, 'devices', 1000);
+  expected := app.ids_arg(args, 'expected', 8, 64);
+  keep := app.ids_arg(args, 'keep', 8, 64);
+  for one in select value from jsonb_array_elements(added) loop
+    perform app.int_arg(one, 'epoch', 0, 4294967295), app.word_arg(one, 'kind', '{passphrase,recovery}');
+    bytes := app.bytes_arg(one, 'sealed', 1, 65536);
+    if app.bytes_arg(one, 'sha256', 32, 32) <> sha256(bytes) then
+      perform app.bad('sha256');
+    end if;
+    after_ := after_ || app.id_arg(one, 'id', 8);
+  end loop;
+  select array_agg(distinct id order by id) into after_ from unnest(keep || coalesce(after_, '{}')) as id;
+  if coalesce(cardinality(after_), 0) not between 1 and 64 or not keep <@ expected then
+    perform app.bad('keep');
+  end if;
+  select coalesce(array_agg(e.id order by e.id), '{}') into found_ from app.envelope e where e.vault = home.id;
+  -- The same again, whose answer was lost, is no other change.
+  if found_ <> after_ and found_ <> expected then
+    perform app.refuse('envelopes_moved', 'The key envelopes were changed meanwhile, by somebody else.',
+                       'Look at them, and begin again.');
+  end if;
+  for one in select value from jsonb_array_elements(given) loop
+    perform app.bytes_arg(one, 'sealed', 1, 65536);
+    -- Not locked: one that is revoked this moment may as well have been revoked after it.
+    select * into target from app.device d where d.tenant = me.tenant and d.id = app.id_arg(one, 'device', 16);
+    if target.id is null then
+      perform app.refuse('not_found', 'This account has no such device.');
+    elsif target.status = 'revoked' then
+      perform app.refuse('device_revoked', 'One of the devices was revoked.', 'Begin again, without it.');
+    end if;
+    if (args ->> 'commit')::boolean then
+      update app.access a set envelope = app.bytes_arg(one, 'sealed', 1, 65536)
+        where a.tenant = me.tenant and a.vault = home.id and a.device = target.id;
+      if not found then
+        perform app.refuse('not_found', 'One of the devices has no certificate of this vault.');
+      end if;
+    end if;
+  end loop;
+  if (args ->> 'commit')::boolean then
+    delete from app.envelope e where e.vault = home.id and e.tenant = me.tenant and not e.id = any (after_);
+    insert into app.envelope (tenant, vault, id, epoch, kind, sealed)
+      select me.tenant, home.id, decode(a ->> 'id', 'hex'), (a ->> 'epoch')::bigint, a ->> 'kind',
+             decode(a ->> 'sealed', 'base64')
+      from jsonb_array_elements(added) as a
+      on conflict do nothing;
+    return jsonb_build_object('now', app.seconds(now()), 'grants', '[]'::jsonb);
+  end if;
+  return (select jsonb_build_object(
+      'now', app.seconds(now()),
+      'grants', coalesce(jsonb_agg(null::jsonb), '[]'),
+      'presign', coalesce(jsonb_agg(jsonb_build_object(
+        'at', '/grants/' || (a.place - 1), 'method', 'PUT', 'bucket', home.bucket, 'prefix', home.prefix,
+        'key', 'k/' || (a.value ->> 'id'), 'length', length(decode(a.value ->> 'sealed', 'base64')),
+        'sha256', a.value ->> 'sha256',
+        'md5', app.base64(decode(md5(decode(a.value ->> 'sealed', 'base64')), 'hex'))) order by a.place), '[]'))
+    from jsonb_array_elements(added) with ordinality as a(value, place));
+end $$;
+
+create function api.op_envelope_change(args jsonb) returns jsonb language plpgsql volatile set search_path = '' as $$
+begin
+  return app.change_envelopes(args);
+end $$;
+
 create function api.op_version(args jsonb) returns jsonb language plpgsql stable set search_path = '' as $$
 declare
   home app.vault := app.vault_arg(args);
@@ -125,8 +223,9 @@ begin
   return app.snapshot_page(app.vault_arg(args), before, most, (args ->> 'trashed')::boolean);
 end $$;
 
-grant execute on function app.vault_record, app.snapshot_record, app.snapshot_page to authenticated;
-grant execute on function api.op_vault_create, api.op_vault_list, api.op_envelope_put, api.op_version,
+grant execute on function app.vault_record, app.snapshot_record, app.snapshot_page, app.change_envelopes
+  to authenticated;
+grant execute on function api.op_vault_create, api.op_vault_list, api.op_envelope_put, api.op_envelope_change, api.op_version,
   api.op_snapshot_list to authenticated;
 
 reset role;

@@ -187,7 +187,7 @@ begin
   return app.grants(home, me, want) || jsonb_build_object(
     'vault', (select app.vault_record(home, t) from app.tenant t where t.id = me.tenant),
     'envelopes', (select coalesce(jsonb_agg(jsonb_build_object('id', encode(e.id, 'hex'), 'epoch', e.epoch,
-                          'kind', e.kind, 'sealed', app.base64(e.sealed)) order by e.created_at, e.id), '[]')
+                          'kind', e.kind, 'created', app.seconds(e.created_at), 'sealed', app.base64(e.sealed)) order by e.created_at, e.id), '[]')
                   from app.envelope e where e.vault = home.id),
     'envelope', app.base64(own.envelope), 'certificate', app.base64(own.certificate),
     'role', me.role, 'device', encode(me.device, 'hex'),

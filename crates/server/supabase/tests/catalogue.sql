@@ -78,7 +78,7 @@ select is_empty($$ select name, owner from test.functions where owner <> 'backup
 select set_eq($$ select name from test.functions where definer $$, array[
   'app.my_tenant', 'app.session_live', 'app.my_device', 'app.my_role', 'app.identify',
   'app.enter', 'app.finish', 'api.note_refusal', 'app.expire_sessions', 'app.close_session', 'app.check_region',
-  'app.enroll', 'app.approve', 'app.end_device',
+  'app.enroll', 'app.approve', 'app.end_device', 'app.change_envelopes',
   'api.device_key', 'api.root_key', 'api.device_public', 'api.deployment', 'api.storage_profile',
   'app.give_up', 'app.watch_retired', 'app.revive', 'api.sweep_due', 'api.sweep_done'], 'what runs past the policies is the named list');
 select is_empty($$
@@ -142,7 +142,7 @@ select is_empty($$
     ('role_denied', '403'), ('not_found', '404'), ('already_exists', '409'), ('number_taken', '409'),
     ('numbers_used_up', '409'), ('unknown_session', '404'), ('not_open', '409'), ('wrong_session', '409'),
     ('root_not_stored', '409'), ('objects_differ', '409'), ('label_too_long', '400'), ('counters_moved', '409'), ('held', '409'),
-    ('wrong_pack', '409'), ('pack_gone', '409'), ('in_use', '409'),
+    ('wrong_pack', '409'), ('pack_gone', '409'), ('in_use', '409'), ('envelopes_moved', '409'),
     ('quota_exceeded', '403'), ('region_mismatch', '409'), ('bad_request', '400'), ('too_large', '413'),
     ('no_such_operation', '404'), ('too_many_requests', '429'), ('unavailable', '503'), ('internal', '500')
   ) as known(code, status) where app.status_of(code) <> status

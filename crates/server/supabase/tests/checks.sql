@@ -10,7 +10,7 @@ create table test.contract (op text, who text, writes boolean);
 insert into test.contract values
   ('device-approve', 'op', true), ('device-list', 'omwrp', false), ('device-rename', 'omwr', true),
   ('device-revoke', 'omwrp', true), ('vault-create', 'o', true), ('vault-list', 'omwrp', false),
-  ('envelope-put', 'o', true), ('mount', 'omwr', true), ('version', 'omwr', false), ('snapshot-list', 'omwr', false),
+  ('envelope-put', 'o', true), ('envelope-change', 'o', true), ('mount', 'omwr', true), ('version', 'omwr', false), ('snapshot-list', 'omwr', false),
   ('urls', 'omwr', true), ('blob-list', 'omwr', false), ('session-list', 'omwr', false), ('session-open', 'omw', true),
   ('session-urls', 'omw', true), ('session-heartbeat', 'omw', true), ('session-commit', 'omw', true),
   ('session-abort', 'omw', true), ('snapshot-trash', 'of', true), ('snapshot-untrash', 'of', true),

@@ -45,8 +45,13 @@ select is(jsonb_array_length(test.call('reader', 'device-list') -> 'devices'), 6
 select is(test.call('pending', 'device-list') #>> '{devices,0,device}', test.device('pending'), 'a pending one sees itself');
 select is(jsonb_array_length(test.call('pending', 'device-list') -> 'devices'), 1, 'and no other');
 select is(test.shown('reader', 'reader') - 'created' - 'last_seen' - 'sign_public' - 'seal_public' - 'device',
-  jsonb_build_object('status', 'active', 'role', 'reader', 'name_sealed', null, 'certificate', test.b64('cert'), 'current', true),
-  'what is known of a device');
+  jsonb_build_object('status', 'active', 'role', 'reader', 'name_sealed', null, 'seal_signature', null,
+    'certificate', test.b64('cert'), 'current', true), 'what is known of a device');
+select is(test.try('reader', 'device-enroll', test.enrolment('reader') || jsonb_build_object('seal_signature', test.b64('short'))),
+  'bad_request', 'a signature that is none');
+select is(test.code('reader', 'device-enroll', test.enrolment('reader') || jsonb_build_object('seal_signature',
+  test.b64(convert_to(repeat('s', 64), 'UTF8')))), 'ok', 'a device says later that its key is its own');
+select is(test.shown('owner', 'reader') ->> 'seal_signature', test.b64(convert_to(repeat('s', 64), 'UTF8')), 'which others see');
 select is(test.shown('reader', 'owner') ->> 'current', 'false', 'one of them asks');
 
 -- Approval by an owner.
@@ -82,7 +87,8 @@ select is(test.try('pending', 'device-approve', test.approval('reader', test.vau
 select is(test.code('pending', 'device-approve', test.approval('pending', test.vault(1), 'owner'), test.proof('a')
   || '{"amr": []}'), 'ok', 'itself, without any one-time code');
 select is(test.shown('owner', 'pending') - 'created' - 'last_seen' - 'sign_public' - 'seal_public' - 'device' - 'name_sealed',
-  jsonb_build_object('status', 'active', 'role', 'owner', 'certificate', test.b64('cert'), 'current', false), 'it is an owner');
+  jsonb_build_object('status', 'active', 'role', 'owner', 'seal_signature', null, 'certificate', test.b64('cert'),
+    'current', false), 'it is an owner');
 select is(test.call('pending', 'mount', '{"snapshots": 0}') ->> 'envelope', test.b64('keyring'), 'and has its keyring');
 select is(test.code('owner', 'device-approve', test.approval('reader', test.vault(1), 'reader')
   || jsonb_build_object('envelope', test.b64('new'))), 'ok', 'an owner seals new keys to a device');

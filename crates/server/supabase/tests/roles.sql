@@ -17,6 +17,7 @@ insert into test.op values
   ('vault-create',      'a---p', false, true),
   ('vault-list',        '+++++', false, false),
   ('envelope-put',      'a---p', false, true),
+  ('envelope-change',   'a---p', false, true),
   ('mount',             'aaaap', false, true),
   ('version',           'aaaap', false, false),
   ('snapshot-list',     'aaaap', false, false),

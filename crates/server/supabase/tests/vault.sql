@@ -56,6 +56,47 @@ select is(test.try('owner', 'envelope-put', test.envelope('00000000000000ab', 'x
   'later on it takes a fresh one-time code');
 select is(test.code('owner', 'envelope-put', test.envelope('00000000000000ab', 'x')), 'ok', 'with one it is added');
 
+-- Changing them, all at once.
+create function test.adding(id text, bytes bytea) returns jsonb language sql as $$
+  select jsonb_build_object('id', id, 'epoch', 2, 'kind', 'recovery', 'sealed', test.b64(bytes), 'sha256', test.b64(sha256(bytes))) $$;
+create function test.changing(extra jsonb default '{}') returns jsonb language sql as $$
+  select jsonb_build_object('vault', test.vault(1), 'expected', '["00000000000000aa", "00000000000000ab"]'::jsonb,
+    'keep', '["00000000000000ab"]'::jsonb, 'add', jsonb_build_array(test.adding('00000000000000ac', 'new')),
+    'devices', '[]'::jsonb, 'commit', false, 'idem', gen_random_uuid()) || extra $$;
+create function test.counting() returns text language sql as $$
+  select string_agg(right(encode(id, 'hex'), 2) || '/' || epoch, ' ' order by id) from app.envelope
+  where encode(vault, 'hex') = test.vault(1) $$;
+create function test.given(who text, bytes bytea) returns jsonb language sql as $$
+  select jsonb_build_object('device', test.device(who), 'sealed', test.b64(bytes)) $$;
+select is(test.call('owner', 'envelope-change', test.changing()) -> 'presign', jsonb_build_array(jsonb_build_object('at', '/grants/0',
+  'method', 'PUT', 'bucket', 'bucket', 'prefix', test.vault(1) || '/', 'key', 'k/00000000000000ac', 'length', 3,
+  'sha256', test.b64(sha256('new')), 'md5', test.b64(decode(md5('new'), 'hex')))), 'first a grant for the copy');
+select is(test.counting(), 'aa/1 ab/1', 'and nothing is changed');
+select is(test.try('owner', 'envelope-change', test.changing(extra)), code, format('a change with %s: %s', left(extra::text, 60), code))
+  from (values ('{"expected": ["00000000000000aa"]}'::jsonb, 'bad_request'),
+    ('{"expected": ["00000000000000aa"], "keep": []}', 'envelopes_moved'),
+    ('{"expected": ["00000000000000aa", "00000000000000ab", "00000000000000af"]}', 'envelopes_moved'),
+    ('{"keep": [], "add": []}', 'bad_request'), ('{"keep": ["00000000000000af"]}', 'bad_request'),
+    ('{"commit": null}', 'bad_request'), ('{"add": [{"id": "00"}]}', 'bad_request'), ('{"devices": [{}]}', 'bad_request'),
+    (jsonb_build_object('add', jsonb_build_array(test.adding('00000000000000ac', 'x') || '{"kind": "device"}')), 'bad_request'),
+    (jsonb_build_object('add', jsonb_build_array(test.adding('00000000000000ac', 'x') || jsonb_build_object('sha256', test.b64(sha256('y'))))), 'bad_request'),
+    (jsonb_build_object('devices', jsonb_build_array(test.given('bob', 'k'))), 'not_found'),
+    (jsonb_build_object('devices', jsonb_build_array(test.given('revoked', 'k'))), 'device_revoked')) as e(extra, code);
+select is(test.counting(), 'aa/1 ab/1', 'what was refused changed nothing');
+select is(test.code('owner', 'envelope-change', test.changing(
+  jsonb_build_object('commit', true, 'devices', jsonb_build_array(test.given('reader', 'new keys'))))), 'ok', 'then it is committed');
+select is(test.counting(), 'ab/1 ac/2', 'and one goes, one stays, one comes');
+select is(test.call('reader', 'mount', '{"snapshots": 0}') ->> 'envelope', test.b64('new keys'), 'a device is given the new keys');
+select is(test.call('writer', 'mount', '{"snapshots": 0}') ->> 'envelope', test.b64('keyring'), 'another what it had');
+select is(test.try('owner', 'envelope-change', test.changing('{"commit": true}')), 'ok', 'the same again is no other change');
+select is(test.try('owner', 'envelope-change', test.changing(jsonb_build_object('commit', true,
+  'add', jsonb_build_array(test.adding('00000000000000ad', 'other'))))), 'envelopes_moved', 'of two at once the second is refused');
+select is(test.counting(), 'ab/1 ac/2', 'and changes nothing');
+update app.vault set created_at = now() - interval '11 minutes';
+select is(test.try('owner', 'envelope-change', test.changing('{"commit": true}'), '{"amr": []}'), 'fresh_totp_required',
+  'later on it takes a fresh one-time code');
+update app.vault set created_at = now();
+
 -- Snapshots 1 to 4: 1 and 3 by the writer, 2 and 4 by the owner; 5 is being written by the writer, 6 by the owner.
 select test.push(case when n % 2 = 1 then 'writer' else 'owner' end, test.vault(1)) from generate_series(1, 4) n;
 create function test.opening(who text) returns void language plpgsql as $$
@@ -103,9 +144,9 @@ select is(test.call('reader', 'mount', '{"snapshots": 2}') #>> '{snapshots,more}
 select is(jsonb_array_length(test.call('reader', 'mount', '{"snapshots": 0}') #> '{snapshots,snapshots}'), 0, 'or none');
 select is(jsonb_array_length(test.call('reader', 'mount', '{"snapshots": 4294967295}') #> '{snapshots,snapshots}'), 4, 'or all');
 select is((select string_agg(e ->> 'id', ' ') from jsonb_array_elements(test.call('reader', 'mount', '{"snapshots": 0}') -> 'envelopes') e),
-  '00000000000000aa 00000000000000ab', 'the envelopes');
+  '00000000000000ab 00000000000000ac', 'the envelopes');
 select is(test.call('reader', 'mount', '{"snapshots": 0}') - array['vault', 'envelopes', 'snapshots', 'lease', 'grants', 'presign'],
-  jsonb_build_object('envelope', test.b64('keyring'), 'certificate', test.b64('cert'), 'role', 'reader', 'device', test.device('reader'),
+  jsonb_build_object('envelope', test.b64('new keys'), 'certificate', test.b64('cert'), 'role', 'reader', 'device', test.device('reader'),
     'now', floor(extract(epoch from now()))), 'and what the device was given');
 update app.snapshot set meta_packs = '{3,0,2,1,1,1,4,0,4294967000}' where s = 4;
 select is(test.granted(test.call('reader', 'mount', '{"snapshots": 2}')), 'r4/0:here p3/0:here p3/1:here p1/1:here p4/0:here p4/1:here',

@@ -13,6 +13,7 @@
 
 mod blobs;
 mod durable;
+mod envelopes;
 mod layout;
 mod ledger;
 mod record;
@@ -23,8 +24,8 @@ pub(crate) use sweep::{private_folder, spool_file, sweep_spools};
 pub(crate) use upkeep::is_gone;
 
 use crate::port::{
-    BlobReader, BlobWriter, BoxFuture, Got, LedgerReader, LedgerWriter, Opened, Range, SessionList,
-    SnapshotList,
+    BlobReader, BlobWriter, BoxFuture, EnvelopeChange, EnvelopeInfo, EnvelopeKeeper, Got, LedgerReader,
+    LedgerWriter, Opened, Range, SessionList, SnapshotList,
 };
 use crate::{BlobKey, BlobKind, Spool, StoreError};
 use backupengine_model::ledger::{Commit, Counters, LedgerState, PackRun, RuleBroken, SessionKind};
@@ -130,7 +131,12 @@ impl BlobReader for FolderStore {
     }
 
     fn list(&self, kind: BlobKind) -> BoxFuture<'_, Result<Vec<(BlobKey, u64)>, StoreError>> {
-        Box::pin(async move { self.inner.blobs.list(kind) })
+        Box::pin(async move {
+            match kind {
+                BlobKind::Envelopes => envelopes::list(&self.inner.blobs, &self.inner.ledger),
+                kind => self.inner.blobs.list(kind),
+            }
+        })
     }
 
     /// Nobody watches a local disk.
@@ -145,7 +151,12 @@ impl BlobWriter for FolderStore {
     }
 
     fn put(&self, key: BlobKey, spool: Spool) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.inner.blobs.put(key, spool) })
+        Box::pin(async move {
+            if let BlobKey::Envelope(_) = key {
+                envelopes::refuse_beside(&self.inner.ledger, key)?;
+            }
+            self.inner.blobs.put(key, spool)
+        })
     }
 }
 
@@ -197,6 +208,19 @@ impl LedgerWriter for FolderStore {
     fn revive<'a>(&'a self, packs: &'a [PackRun]) -> BoxFuture<'a, Result<Counters, StoreError>> {
         Box::pin(async move {
             self.inner.ledger.change(false, |state| state.revive(packs).map_err(StoreError::rule))
+        })
+    }
+}
+
+impl EnvelopeKeeper for FolderStore {
+    fn envelopes(&self) -> BoxFuture<'_, Result<Vec<EnvelopeInfo>, StoreError>> {
+        Box::pin(async move { envelopes::infos(&self.inner.folder, &self.inner.blobs, &self.inner.ledger) })
+    }
+
+    fn change_envelopes<'a>(&'a self, change: &'a EnvelopeChange) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Inner { folder, blobs, ledger, .. } = &*self.inner;
+            envelopes::change(folder, blobs, ledger, change, &|| Ok(()))
         })
     }
 }

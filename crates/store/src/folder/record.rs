@@ -1,14 +1,18 @@
 //! The bytes of the ledger: magic, version, vault id and state in CBOR, and a checksum.
 //!
-//! `"BKELEDG1" ‖ CBOR [version, vault, last session, list version, epoch, sessions, snapshots, trash, held, leases] ‖
-//! crc32c u32 LE`. Version 1, which knew no collection, is still read.
+//! `"BKELEDG1" ‖ CBOR [version, vault, last session, list version, epoch, sessions, snapshots, trash, held, leases,
+//! envelopes?] ‖ crc32c u32 LE`
+//!
+//! Version 3, since the key envelopes were changed for the first time, ends in the numbers of those that count: a program
+//! that did not know of them would believe in some that were taken away. Until then version 2 is written, without them.
+//! Version 1, which knew no collection, is still read.
 //!
 //! May not do I/O. What always holds: only the bytes that `encode` gives decode, and what was allocated never
 //! exceeds what the file could hold. Tested below: every flipped byte and every cut is refused.
 
 use backupengine_model::ledger::{
-    LABEL_MAX, Lease, LedgerState, Moved, SessionKind, SessionRecord, SessionState, Since, SnapshotRecord,
-    Trashed,
+    ENVELOPES_MAX, LABEL_MAX, Lease, LedgerState, Moved, SessionKind, SessionRecord, SessionState, Since,
+    SnapshotRecord, Trashed,
 };
 use backupengine_model::{DeviceId, SessionNo, SnapshotId, Timestamp, VaultId};
 use minicbor::decode::{Decoder, Error as DecodeError};
@@ -18,9 +22,12 @@ use std::ops::Range;
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"BKELEDG1";
-const VERSION: u64 = 2;
 /// Sessions without kinds and packs; no epoch, trash, holds, leases.
 const WITHOUT_COLLECTION: u64 = 1;
+/// All that are stored count.
+const WITHOUT_ENVELOPES: u64 = 2;
+/// The newest: the key envelopes that count are named.
+const WITH_ENVELOPES: u64 = 3;
 const SUM_LEN: usize = 4;
 
 /// Why bytes are no ledger.
@@ -61,7 +68,11 @@ fn write(
     vault: VaultId,
     state: &LedgerState,
 ) -> Result<(), EncodeError<Infallible>> {
-    out.array(10)?.u64(VERSION)?.bytes(&vault.0)?.u32(state.last_session)?.u64(state.version)?;
+    let (fields, version) = match state.envelopes {
+        Some(_) => (11, WITH_ENVELOPES),
+        None => (10, WITHOUT_ENVELOPES),
+    };
+    out.array(fields)?.u64(version)?.bytes(&vault.0)?.u32(state.last_session)?.u64(state.version)?;
     out.u64(state.gc_epoch)?.array(state.sessions.len() as u64)?;
     for s in &state.sessions {
         write_session(out, s)?;
@@ -87,6 +98,12 @@ fn write(
         out.array(lease.snapshots.len() as u64)?;
         for session in &lease.snapshots {
             out.u32(session.0)?;
+        }
+    }
+    if let Some(envelopes) = &state.envelopes {
+        out.array(envelopes.len() as u64)?;
+        for number in envelopes {
+            out.bytes(number)?;
         }
     }
     Ok(())
@@ -144,13 +161,17 @@ pub(crate) fn decode(vault: VaultId, bytes: &[u8]) -> Result<LedgerState, Record
     let mut input = Decoder::new(cbor);
     let fields = input.array()?;
     let version = input.u64()?;
-    if version > VERSION {
+    if version > WITH_ENVELOPES {
         return Err(RecordError::TooNew(version));
     }
-    let with_collection = version == VERSION;
-    if fields != Some(if with_collection { 10 } else { 6 })
-        || !(WITHOUT_COLLECTION..=VERSION).contains(&version)
-    {
+    let expected = match version {
+        WITHOUT_COLLECTION => 6,
+        WITHOUT_ENVELOPES => 10,
+        WITH_ENVELOPES => 11,
+        _ => return Err(RecordError::Inconsistent),
+    };
+    let with_collection = version != WITHOUT_COLLECTION;
+    if fields != Some(expected) {
         return Err(RecordError::Inconsistent);
     }
     if fixed(&mut input)? != vault.0 {
@@ -167,6 +188,9 @@ pub(crate) fn decode(vault: VaultId, bytes: &[u8]) -> Result<LedgerState, Record
         state.trash = list(&mut input, trashed)?;
         state.held = list(&mut input, |input| Ok(SessionNo(input.u32()?)))?.into_iter().collect();
         state.leases = list(&mut input, lease)?;
+        if version == WITH_ENVELOPES {
+            state.envelopes = Some(list(&mut input, fixed)?);
+        }
         // One spelling for one state: whatever else decodes to it (longer integers, bytes behind) is refused.
         if encode(vault, &state) != bytes {
             return Err(RecordError::Inconsistent);
@@ -278,13 +302,17 @@ fn snapshot(input: &mut Decoder<'_>) -> Result<SnapshotRecord, RecordError> {
 }
 
 /// What the rules of the ledger can lead to: numbers ascend and were given, a snapshot has its session and is in one
-/// list, what is retired, deleted or moved is of a session that was committed.
+/// list, what is retired, deleted or moved is of a session that was committed, and no vault is without a key envelope.
 fn is_consistent(state: &LedgerState) -> bool {
     let trash = || state.trash.iter().map(|t| &t.snapshot);
     let ascending = state.sessions.is_sorted_by(|a, b| a.session < b.session)
         && state.snapshots.is_sorted_by(|a, b| a.session < b.session)
         && trash().is_sorted_by(|a, b| a.session < b.session)
         && state.leases.iter().all(|lease| lease.snapshots.is_sorted_by(|a, b| a < b));
+    let named = state
+        .envelopes
+        .as_ref()
+        .is_none_or(|named| (1..=ENVELOPES_MAX).contains(&named.len()) && named.is_sorted_by(|a, b| a < b));
     let listed = |number: &SessionNo| state.snapshots.binary_search_by_key(number, |s| s.session).is_ok();
     let good = |s: &SessionRecord| {
         let given = s.session.0 >= 1 && s.session.0 <= state.last_session;
@@ -292,6 +320,7 @@ fn is_consistent(state: &LedgerState) -> bool {
         given && s.acked <= state.gc_epoch && (untouched || s.state == SessionState::Committed)
     };
     ascending
+        && named
         && state.sessions.iter().all(good)
         && trash().all(|snapshot| !listed(&snapshot.session))
         && state.snapshots.iter().chain(trash()).all(|snapshot| {
@@ -351,6 +380,7 @@ mod tests {
         state.hold(&[SessionNo(5)], true).unwrap();
         state.lease([7; 16], &[SessionNo(1), SessionNo(4)], at(10));
         state.open(DeviceId([1; 16]), SessionKind::Heal, at(11)).unwrap();
+        state.envelopes = Some(vec![[1; 8], [2; 8]]);
         state
     }
 
@@ -363,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_decodes_to_the_same() {
-        for state in [LedgerState::default(), state()] {
+        for state in [LedgerState::default(), state(), LedgerState { envelopes: None, ..state() }] {
             assert_eq!(decode(VAULT, &encode(VAULT, &state)).unwrap(), state);
         }
     }
@@ -401,10 +431,43 @@ mod tests {
     #[test]
     fn newer_and_foreign_ledgers_are_told_apart() {
         let mut newer = encode(VAULT, &LedgerState::default());
-        newer[MAGIC.len() + 1] = 3;
-        assert!(matches!(decode(VAULT, &sealed(newer)), Err(RecordError::TooNew(3))));
+        newer[MAGIC.len() + 1] = 4;
+        assert!(matches!(decode(VAULT, &sealed(newer)), Err(RecordError::TooNew(4))));
         let foreign = encode(VaultId([6; 16]), &state());
         assert!(matches!(decode(VAULT, &foreign), Err(RecordError::OtherVault)));
+    }
+
+    /// The bytes of version 2 as it was before envelopes were named: an empty vault's, spelt out.
+    #[test]
+    fn ledgers_from_before_named_envelopes_are_read_and_stay_as_they_are() {
+        let mut out = Encoder::new(MAGIC.to_vec());
+        out.array(10).unwrap().u64(2).unwrap().bytes(&VAULT.0).unwrap().u32(7).unwrap().u64(5).unwrap();
+        out.u64(3).unwrap();
+        for _ in 0..5 {
+            out.array(0).unwrap();
+        }
+        let whole = sealed([out.writer().as_slice(), &[0; SUM_LEN]].concat());
+        let expected = LedgerState { last_session: 7, version: 5, gc_epoch: 3, ..LedgerState::default() };
+        assert_eq!(decode(VAULT, &whole).unwrap(), expected);
+        assert_eq!(
+            encode(VAULT, &expected),
+            whole,
+            "and written so again while nobody changed the envelopes"
+        );
+        // With everything else a ledger can hold: the version and the number of fields are all that differs in front.
+        let full = LedgerState { envelopes: None, ..state() };
+        let bytes = encode(VAULT, &full);
+        assert_eq!((bytes[MAGIC.len()], bytes[MAGIC.len() + 1]), (0x8a, 2));
+        assert_eq!(decode(VAULT, &bytes).unwrap(), full);
+        let named = encode(VAULT, &state());
+        assert_eq!((named[MAGIC.len()], named[MAGIC.len() + 1]), (0x8b, 3));
+        assert!(named[MAGIC.len() + 2..].starts_with(&bytes[MAGIC.len() + 2..bytes.len() - SUM_LEN]));
+        // Neither passes for the other.
+        for (bytes, version) in [(&bytes, 3), (&named, 2)] {
+            let mut other = bytes.clone();
+            other[MAGIC.len() + 1] = version;
+            assert!(decode(VAULT, &sealed(other)).is_err());
+        }
     }
 
     #[test]
@@ -446,8 +509,8 @@ mod tests {
     fn a_long_array_reserves_nothing() {
         let mut bytes = MAGIC.to_vec();
         let mut out = Encoder::new(&mut bytes);
-        out.array(10).unwrap().u64(VERSION).unwrap().bytes(&VAULT.0).unwrap().u32(9).unwrap().u64(0).unwrap();
-        out.u64(0).unwrap();
+        out.array(10).unwrap().u64(WITHOUT_ENVELOPES).unwrap().bytes(&VAULT.0).unwrap().u32(9).unwrap();
+        out.u64(0).unwrap().u64(0).unwrap();
         out.array(u64::MAX / 2).unwrap();
         bytes.extend_from_slice(&[0; SUM_LEN]);
         assert!(matches!(decode(VAULT, &sealed(bytes)), Err(RecordError::Inconsistent)));
@@ -460,6 +523,10 @@ mod tests {
             change(&mut state);
             decode(VAULT, &encode(VAULT, &state)).is_err()
         };
+        assert!(broken(|s| s.envelopes = Some(Vec::new())));
+        assert!(broken(|s| s.envelopes = Some(vec![[2; 8], [1; 8]])));
+        assert!(broken(|s| s.envelopes = Some(vec![[1; 8], [1; 8]])));
+        assert!(broken(|s| s.envelopes = Some(vec![[1; 8]; ENVELOPES_MAX + 1])));
         assert!(broken(|s| s.last_session = 2));
         assert!(broken(|s| s.sessions.swap(0, 1)));
         assert!(broken(|s| s.snapshots.swap(0, 1)));

@@ -2,8 +2,8 @@
 use super::upkeep::{calls, sound};
 use super::{Core, mount, store_error};
 use backupengine_api::{
-    BlobPage, CommitSession, Empty, ListBlobs, ListSessions, ListSnapshots, MovedNumber, OfVault, Opaque,
-    OpenSession, PackSet, PackSets, SessionListed, SnapshotListed, SnapshotTime, op,
+    BlobPage, CommitSession, Empty, EnvelopeRecord, ListBlobs, ListSessions, ListSnapshots, MovedNumber,
+    OfVault, Opaque, OpenSession, PackSet, PackSets, SessionListed, SnapshotListed, SnapshotTime, op,
 };
 use backupengine_model::ledger::{
     Commit, Counters, Moved, PackRun, SessionKind, SessionRecord, SessionState, Since, SnapshotRecord,
@@ -133,7 +133,16 @@ impl Core {
 
     /// The envelopes, from the opening call while it is fresh.
     pub(crate) async fn envelopes(&self) -> Result<Vec<(EnvelopeId, Vec<u8>)>, StoreError> {
-        let records = match self.answers.envelopes() {
+        let records = self.envelope_records().await?;
+        let found =
+            records.into_iter().filter_map(|record| Some((envelope_id(&record.id)?, record.sealed.0)));
+        let mut found: Vec<_> = found.collect();
+        found.sort_unstable_by_key(|(id, _)| *id);
+        Ok(found)
+    }
+
+    pub(super) async fn envelope_records(&self) -> Result<Vec<EnvelopeRecord>, StoreError> {
+        Ok(match self.answers.envelopes() {
             Some(records) => records,
             None => {
                 let lease = Some(self.opened.lease.id.clone());
@@ -141,16 +150,7 @@ impl Core {
                 self.answers.set_envelopes(anew.envelopes.clone());
                 anew.envelopes
             }
-        };
-        let mut found: Vec<_> = records
-            .into_iter()
-            .filter_map(|record| match parse(&format!("k/{}", record.id)) {
-                Some(BlobKey::Envelope(id)) => Some((id, record.sealed.0)),
-                _ => None,
-            })
-            .collect();
-        found.sort_unstable_by_key(|(id, _)| *id);
-        Ok(found)
+        })
     }
 
     pub(crate) async fn list_blobs(&self, kind: BlobKind) -> Result<Vec<(BlobKey, u64)>, StoreError> {
@@ -260,6 +260,19 @@ fn device(text: Option<&str>) -> Result<DeviceId, StoreError> {
 }
 
 /// The key of a blob's name.
+/// An envelope by its name in the contract.
+pub(super) fn envelope_id(name: &str) -> Option<EnvelopeId> {
+    match parse(&format!("k/{name}")) {
+        Some(BlobKey::Envelope(id)) => Some(id),
+        _ => None,
+    }
+}
+
+/// Its name in the contract.
+pub(super) fn envelope_name(id: EnvelopeId) -> String {
+    BlobKey::Envelope(id).to_string().trim_start_matches("k/").to_owned()
+}
+
 fn parse(name: &str) -> Option<BlobKey> {
     let hex = |text: &str, digits: usize| -> Option<u64> {
         let good =

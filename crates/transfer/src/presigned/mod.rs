@@ -7,6 +7,7 @@
 //! **Where it is tested.** The conformance suite in `tests/stores`; `tests/server`.
 mod answers;
 mod book;
+mod envelopes;
 mod get;
 mod keep;
 mod ledger;
@@ -19,9 +20,11 @@ use crate::reach::Reach;
 use crate::runtime::{handle, wait};
 use crate::{Account, TransferError};
 use answers::Answers;
-use backupengine_api::{Grant, MountVault, MountedVault, op};
+use backupengine_api::{ChangeEnvelopes, DeviceEnvelope, Grant, MountVault, MountedVault, op};
 use backupengine_model::VaultId;
-use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, SpoolFolder, StoreError};
+use backupengine_store::{
+    BlobKey, EnvelopeChange, EnvelopeId, EnvelopeInfo, ErrorKind, SpoolFolder, StoreError,
+};
 use book::Book;
 use put::Announcements;
 use reqwest::Client;
@@ -162,6 +165,46 @@ impl PresignedStore {
     }
 }
 
+impl PresignedStore {
+    /// Changes which key envelopes there are, and what devices are given, all at once; the copies in the bucket come first. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// [`TransferError`]; a refusal with code `envelopes_moved` where somebody else changed them.
+    pub fn change_keys(
+        &self,
+        change: &EnvelopeChange,
+        devices: Vec<DeviceEnvelope>,
+    ) -> Result<(), TransferError> {
+        let (core, change) = (Arc::clone(&self.core), change.clone());
+        wait(async move {
+            let done = core.change_keys(&change, devices).await;
+            done.map_err(|error| match error.source.as_deref().and_then(|cause| cause.downcast_ref()) {
+                Some(TransferError::Refused(refusal)) => TransferError::Refused(refusal.clone()),
+                _ => TransferError::Storage { what: "the key envelopes".to_owned(), source: Box::new(error) },
+            })
+        })
+    }
+
+    /// What a change of the key envelopes asks first: whether it may be, and grants for the copies.
+    pub fn envelope_request(&self, change: &EnvelopeChange, devices: Vec<DeviceEnvelope>) -> ChangeEnvelopes {
+        self.core.envelope_request(change, devices, false)
+    }
+
+    /// The key envelopes that count, with the time they were stored.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub fn envelope_infos(&self) -> Result<Vec<EnvelopeInfo>, TransferError> {
+        let core = Arc::clone(&self.core);
+        wait(async move {
+            core.envelope_infos().await.map_err(|error| TransferError::Storage {
+                what: "the key envelopes".to_owned(),
+                source: Box::new(error),
+            })
+        })
+    }
+}
+
 /// A grant's address, where it may be spoken to: who signs grants does not say that TLS may be left out.
 fn address(grant: &Grant) -> Result<Url, StoreError> {
     let bad = |why: &str| StoreError::new(ErrorKind::Denied, format!("the grant is not used: {why}"));
@@ -200,6 +243,7 @@ fn store_error(error: TransferError) -> StoreError {
         Some(Code::WrongPack) => Some(RuleBroken::WrongPack),
         Some(Code::PackGone) => Some(RuleBroken::PackGone),
         Some(Code::InUse) => Some(RuleBroken::InUse),
+        Some(Code::EnvelopesMoved) => Some(RuleBroken::EnvelopesMoved),
         _ => None,
     };
     if let Some(rule) = rule {

@@ -3,8 +3,8 @@ use super::{Core, PresignedStore};
 use backupengine_model::ledger::{Commit, Counters, PackRun};
 use backupengine_model::{DeviceId, Timestamp, VaultId};
 use backupengine_store::{
-    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, ErrorKind, Got, LedgerReader, LedgerWriter, Opened,
-    Range, SessionList, SnapshotList, Spool, StoreError,
+    BlobKey, BlobKind, BlobReader, BlobWriter, BoxFuture, EnvelopeChange, EnvelopeInfo, EnvelopeKeeper,
+    ErrorKind, Got, LedgerReader, LedgerWriter, Opened, Range, SessionList, SnapshotList, Spool, StoreError,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -71,6 +71,17 @@ impl BlobWriter for PresignedStore {
 
     fn put(&self, key: BlobKey, spool: Spool) -> BoxFuture<'_, Result<(), StoreError>> {
         self.run(move |core| async move { core.put_blob(key, spool).await })
+    }
+}
+
+impl EnvelopeKeeper for PresignedStore {
+    fn envelopes(&self) -> BoxFuture<'_, Result<Vec<EnvelopeInfo>, StoreError>> {
+        self.run(move |core| async move { core.envelope_infos().await })
+    }
+
+    fn change_envelopes<'a>(&'a self, change: &'a EnvelopeChange) -> BoxFuture<'a, Result<(), StoreError>> {
+        let change = change.clone();
+        self.run(move |core| async move { core.change_keys(&change, Vec::new()).await })
     }
 }
 

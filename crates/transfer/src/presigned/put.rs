@@ -6,7 +6,7 @@
 use super::{Core, address, store_error};
 use crate::StorageError;
 use crate::backoff::pause;
-use backupengine_api::{Announced, GRANTS_MAX, Opaque, PutEnvelope, PutGrant, WantPuts, op};
+use backupengine_api::{Announced, ChangeEnvelopes, GRANTS_MAX, Opaque, PutEnvelope, PutGrant, WantPuts, op};
 use backupengine_store::{BlobKey, EnvelopeId, ErrorKind, Finished, Spool, StoreError};
 use reqwest::{Body, RequestBuilder, Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -53,6 +53,8 @@ enum Ask {
     Blob(u32, Announced),
     /// A key envelope; true where it may be there already, if it is the same.
     Envelope(PutEnvelope, bool),
+    /// The copy of an envelope that a change adds: which of them.
+    Copy(ChangeEnvelopes, usize),
 }
 
 /// How one try ended.
@@ -94,6 +96,20 @@ impl Core {
         self.put_tried(key, &finished, Ask::Blob(session.0, announced)).await
     }
 
+    /// The copy of an envelope that a change adds.
+    pub(super) async fn put_copy(
+        self: &Arc<Self>,
+        request: &ChangeEnvelopes,
+        at: usize,
+        id: EnvelopeId,
+        sealed: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut spool = self.spools.spool()?;
+        std::io::Write::write_all(&mut spool, sealed).map_err(StoreError::from)?;
+        let finished = spool.into_finished()?;
+        self.put_tried(BlobKey::Envelope(id), &finished, Ask::Copy(request.clone(), at)).await
+    }
+
     /// Row and copy of a key envelope; it may be there `again`, if it is the same.
     pub(crate) async fn put_envelope(
         self: &Arc<Self>,
@@ -130,6 +146,10 @@ impl Core {
             Ask::Envelope(request, _) => {
                 self.account.ask::<op::EnvelopePut>(request).await.map_err(store_error)
             }
+            Ask::Copy(request, at) => {
+                let answer = self.account.ask::<op::EnvelopeChange>(request).await.map_err(store_error);
+                answer.and_then(|answer| answer.grants.into_iter().nth(*at).ok_or_else(no_grant))
+            }
         };
         granted.map_err(|error| error.about(key))
     }
@@ -151,7 +171,9 @@ impl Core {
             match ended {
                 // A grant is for the announced bytes alone: those are the ones that are there. Either the answer to
                 // our own was lost, or an envelope is put again.
-                Ended::Taken if lost || matches!(ask, Ask::Envelope(_, true)) => return Ok(()),
+                Ended::Taken if lost || matches!(ask, Ask::Envelope(_, true) | Ask::Copy(..)) => {
+                    return Ok(());
+                }
                 Ended::Taken => {
                     return Err(StoreError::new(ErrorKind::AlreadyExists, "it is stored already").about(key));
                 }

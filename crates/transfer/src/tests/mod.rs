@@ -49,6 +49,9 @@ impl Signer for Rubbish {
     fn seal_public(&self) -> [u8; 32] {
         [4; 32]
     }
+    fn seal_signature(&self) -> [u8; 64] {
+        [6; 64]
+    }
     fn device(&self) -> DeviceId {
         DEVICE
     }

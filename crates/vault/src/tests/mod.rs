@@ -5,6 +5,7 @@ mod damage;
 mod far;
 mod forwards;
 mod patience;
+mod rotation;
 mod seeds;
 mod snapshots;
 mod trees;
