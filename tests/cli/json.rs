@@ -137,6 +137,8 @@ fn every_field_is_documented_and_printed() {
     judge.stream("check", &check);
     let found = check.iter().find(|line| line["type"] == "finding").unwrap();
     found["affected"].as_array().unwrap().iter().for_each(|a| judge.document("check: each of affected", a));
+    let repair = person.run(at(&["repair", "--read-data", "--dry-run"])).expect(3).json_lines();
+    judge.stream("repair", &repair);
     let again = person.at("again");
     let restore = person.run(at(&["restore", &what, "--to", again.to_str().unwrap()])).expect(3).json_lines();
     assert!(judge.stream("restore", &restore).contains("failure"));

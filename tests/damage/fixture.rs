@@ -32,20 +32,43 @@ pub(crate) struct Base {
 
 impl Base {
     pub(crate) fn new() -> Self {
+        Self::pushed(&[
+            |at| {
+                fs::write(at.join("large"), sample::bytes(2, 900_000)).unwrap();
+                fs::write(at.join("notes/new"), b"second").unwrap();
+            },
+            |at| {
+                fs::remove_file(at.join("notes/5")).unwrap();
+                fs::write(at.join("notes/newer"), vec![b'3'; 40_000]).unwrap();
+            },
+        ])
+    }
+
+    /// One whose source only grew: everything that was ever pushed is still there.
+    pub(crate) fn growing() -> Self {
+        Self::pushed(&[
+            |at| {
+                fs::write(at.join("larger"), sample::bytes(2, 900_000)).unwrap();
+                fs::write(at.join("notes/new"), vec![b'2'; 300]).unwrap();
+            },
+            |at| fs::write(at.join("notes/newer"), vec![b'3'; 40_000]).unwrap(),
+        ])
+    }
+
+    /// A first push, and one after each of these changes.
+    pub(crate) fn pushed(changes: &[fn(&Path)]) -> Self {
         let vault = TestVault::in_folder();
         vault.put_envelopes();
         let source = tempfile::tempdir().unwrap();
         let pusher = vault.pusher("laptop");
         fill(source.path());
         let mut sessions = vec![pusher.push(source.path())];
-        fs::write(source.path().join("large"), sample::bytes(2, 900_000)).unwrap();
-        fs::write(source.path().join("notes/new"), b"second").unwrap();
-        sessions.push(pusher.push(source.path()));
-        let ledger = vault.folder().unwrap().join("ledger");
-        let old_ledger = fs::read(ledger).unwrap();
-        fs::remove_file(source.path().join("notes/5")).unwrap();
-        fs::write(source.path().join("notes/newer"), vec![b'3'; 40_000]).unwrap();
-        sessions.push(pusher.push(source.path()));
+        let mut old_ledger = Vec::new();
+        for change in changes {
+            old_ledger = fs::read(vault.folder().unwrap().join("ledger")).unwrap();
+            change(source.path());
+            sessions.push(pusher.push(source.path()));
+        }
         let reader = vault.reader();
         let shown = sessions.iter().map(|session| (*session, read_all(&reader, *session))).collect();
         let base = Self { vault, pusher, source, sessions, shown, old_ledger };

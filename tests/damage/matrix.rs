@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What happens to a blob.
-type Action = fn(&Base, &Path, &Target);
+pub(crate) type Action = fn(&Base, &Path, &Target);
 
-fn flip(_: &Base, folder: &Path, target: &Target) {
+pub(crate) fn flip(_: &Base, folder: &Path, target: &Target) {
     let file = fs::OpenOptions::new().read(true).write(true).open(folder.join(&target.name)).unwrap();
     let middle = ((target.range.start + target.range.end) / 2) as u64;
     let mut byte = [0];
@@ -26,16 +26,16 @@ fn flip(_: &Base, folder: &Path, target: &Target) {
     file.write_all_at(&[byte[0] ^ 0x10], middle).unwrap();
 }
 
-fn truncate(_: &Base, folder: &Path, target: &Target) {
+pub(crate) fn truncate(_: &Base, folder: &Path, target: &Target) {
     let file = fs::OpenOptions::new().write(true).open(folder.join(&target.name)).unwrap();
     file.set_len(((target.range.start + target.range.end) / 2) as u64).unwrap();
 }
 
-fn empty(_: &Base, folder: &Path, target: &Target) {
+pub(crate) fn empty(_: &Base, folder: &Path, target: &Target) {
     fs::OpenOptions::new().write(true).open(folder.join(&target.name)).unwrap().set_len(0).unwrap();
 }
 
-fn zero(_: &Base, folder: &Path, target: &Target) {
+pub(crate) fn zero(_: &Base, folder: &Path, target: &Target) {
     let path = folder.join(&target.name);
     let len = fs::metadata(&path).unwrap().len() as usize;
     let from = target.range.start;
@@ -43,7 +43,7 @@ fn zero(_: &Base, folder: &Path, target: &Target) {
     file.write_all_at(&vec![0; (len - from).min(4096)], from as u64).unwrap();
 }
 
-fn delete(_: &Base, folder: &Path, target: &Target) {
+pub(crate) fn delete(_: &Base, folder: &Path, target: &Target) {
     fs::remove_file(folder.join(&target.name)).unwrap();
 }
 

@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Verify what is stored; exit 3 where anything is damaged
     Check(Check),
+    /// Heal what is damaged, as far as it can be; exit 3 where some of it stays so
+    Repair(Repair),
     /// Vault, device, last push, mounts and anything wrong, in one screen
     Status(Status),
     /// Make an account with a server
@@ -154,6 +156,7 @@ impl Command {
             Self::Unhold(_) => "unhold",
             Self::Prune(_) => "prune",
             Self::Check(_) => "check",
+            Self::Repair(_) => "repair",
             Self::Status(_) => "status",
             Self::Signup(_) => "signup",
             Self::Login(_) => "login",
@@ -371,6 +374,24 @@ pub(crate) struct Check {
     /// Read and open stored bytes as well: all, or this many percent of them
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100")]
     pub(crate) read_data: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Repair {
+    /// Folders and files to search for what was lost, beside the places where snapshots had it
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only say what is damaged and could be healed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Read all stored bytes, or this many percent of them, to find what is damaged
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100")]
+    pub(crate) read_data: Option<String>,
+    /// Put snapshots into the trash that could not be made whole. Those that are held stay
+    #[arg(long)]
+    pub(crate) forget_damaged: bool,
+    #[command(flatten)]
+    pub(crate) codes: account::Codes,
 }
 
 #[derive(Debug, ClapArgs)]

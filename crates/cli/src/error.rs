@@ -184,13 +184,14 @@ impl From<StoreError> for Failure {
             ),
             ErrorKind::LedgerDamaged => (
                 Kind::Failed,
-                "the files of the snapshots are still there; `backupengine check` says what can be read",
+                "the snapshots are still there, and can be read: `backupengine repair` rebuilds it from them",
+            ),
+            ErrorKind::NotFound if error.key.is_some() => (
+                Kind::Failed,
+                "`backupengine check` says what else is missing, `backupengine repair` brings back what it can",
             ),
             ErrorKind::RuleBroken(RuleBroken::EnvelopesMoved) => {
                 (Kind::InUse, "nothing was changed; look with `backupengine key list`, and run it again")
-            }
-            ErrorKind::NotFound if error.key.is_some() => {
-                (Kind::Failed, "`backupengine check` says what else is missing; the rest can still be read")
             }
             ErrorKind::NotFound => (Kind::Failed, "check the path"),
             ErrorKind::RuleBroken(RuleBroken::Held) => {

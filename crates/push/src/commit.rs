@@ -5,13 +5,15 @@
 //! the copy may lack just the frame that was taken for stored here. No data is sent again.
 //! **What it may not do.** Say that it knows of an epoch it has not looked at. Acknowledge one before the commit: what
 //! the session refers to is known whole only then.
+//! What a repair moved is not brought back: what lies there is damaged, and whether the healed pack has all that was
+//! taken for stored here nobody knows. The push ends without a snapshot, once.
 //! **What always holds.** A pack that is retired or moved while a session is open is not deleted before the session
 //! ends or is silent for three days; so bringing it back cannot come too late.
 //! **Where it is tested.** Below; by random interleavings in `tests/protocol`.
 
 use crate::error::PushError;
 use backupengine_format::reference::ReferenceSet;
-use backupengine_model::ledger::{Commit, Moved, PackRun, RuleBroken, SessionRecord};
+use backupengine_model::ledger::{Commit, Moved, PackRun, RuleBroken, SessionKind, SessionRecord};
 use backupengine_model::{DeviceId, SessionNo};
 use backupengine_store::{ErrorKind, SessionList, StoreError, Writable};
 use backupengine_vault::Vault;
@@ -22,7 +24,8 @@ const ROUNDS: u32 = 32;
 /// Commits a snapshot that refers to these packs.
 ///
 /// # Errors
-/// The store's; [`PushError::Gone`] where a pack that is referred to is gone.
+/// The store's; [`PushError::Gone`] where a pack that is referred to is gone, [`PushError::Healed`] where it was healed
+/// meanwhile.
 pub(crate) fn commit(
     vault: &Vault,
     store: &dyn Writable,
@@ -63,6 +66,9 @@ fn to_revive(
         if let Some(number) = needed.iter().find(|number| is_gone(record, **number, acked)) {
             return Err(PushError::Gone { session: record.session, number: *number });
         }
+        if let Some(number) = needed.iter().find(|number| is_healed(list, record, **number)) {
+            return Err(PushError::Healed { session: record.session, number: *number });
+        }
         back.extend(needed.into_iter().map(|from| PackRun { session: record.session, from, count: 1 }));
     }
     Ok(back)
@@ -81,6 +87,13 @@ fn is_gone(record: &SessionRecord, number: u32, acked: u64) -> bool {
     record.deleted.contains(&number) || record.moved.get(&number).is_some_and(left_behind)
 }
 
+/// Whether it was moved because what lies at its place is lost or damaged: bringing that back would harm every snapshot
+/// that needs it.
+fn is_healed(list: &SessionList, record: &SessionRecord, number: u32) -> bool {
+    let to = record.moved.get(&number).map(|moved| moved.to);
+    to.is_some_and(|to| list.iter().any(|s| s.session == to && s.kind == SessionKind::Heal))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +107,8 @@ mod tests {
         let new = |n| SessionRecord::new(SessionNo(n), DeviceId([1; 16]), Timestamp::default());
         let mut earlier = SessionRecord { state: SessionState::Committed, packs: 4, ..new(1) };
         change(&mut earlier);
-        SessionList { gc_epoch: 7, sessions: vec![earlier, SessionRecord { acked: 5, ..new(OWN.0) }] }
+        let healed = SessionRecord { kind: SessionKind::Heal, ..new(4) };
+        SessionList { gc_epoch: 7, sessions: vec![earlier, healed, SessionRecord { acked: 5, ..new(OWN.0) }] }
     }
 
     fn since(epoch: u64) -> Since {
@@ -111,6 +125,7 @@ mod tests {
         match to_revive(&list(change), OWN, &references) {
             Ok(runs) => Ok(runs.into_iter().map(|run| run.from).collect()),
             Err(PushError::Gone { number, .. }) => Err(number),
+            Err(PushError::Healed { number, .. }) => Err(100 + number),
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -139,6 +154,18 @@ mod tests {
             }),
             Ok(vec![])
         );
+    }
+
+    #[test]
+    fn what_was_healed_meanwhile_is_not_brought_back() {
+        let healed = |epoch| Moved { to: SessionNo(4), ..moved(epoch, false) };
+        let change = |epoch| {
+            move |s: &mut SessionRecord| {
+                s.moved.insert(2, healed(epoch));
+            }
+        };
+        assert_eq!(asked(change(6)), Err(102));
+        assert_eq!(asked(change(5)), Ok(vec![]), "it was known");
     }
 
     /// The old blob of a pack that was moved long ago went in its time; then nothing needed the pack any more.

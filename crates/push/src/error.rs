@@ -34,6 +34,16 @@ pub enum PushError {
         /// Its number.
         number: u32,
     },
+    /// A pack that the snapshot builds on was damaged, and healed while it was made.
+    #[error(
+        "pack {number} of session {session}, which this push builds on, was healed by a repair meanwhile; push again"
+    )]
+    Healed {
+        /// Its session.
+        session: SessionNo,
+        /// Its number.
+        number: u32,
+    },
     /// A thread of this process died.
     #[error("the push broke off inside: {0}")]
     Broken(&'static str),

@@ -94,7 +94,7 @@ pub(crate) fn finish(
     let mut open = source.begin(PackRef::ROOT)?;
     let pack = open.pack();
     let set = sealer.frame(&tree.references.encode());
-    let reference_set = open.push(FrameKind::ReferenceSet, set, Vec::new())?;
+    let reference_set = open.push(FrameKind::ReferenceSet, set, Vec::new(), None)?;
     let mut tags = config.tags.clone();
     tags.sort_unstable();
     tags.dedup();

@@ -1,6 +1,6 @@
 //! The write pipeline: from a walk to a committed snapshot.
 //!
-//! **What it is.** One function, [`push`]. Values move forward through stages on threads of their own:
+//! **What it is.** One function, [`push`], and what it leaves on this device for a repair ([`LiveRemains`]). Values move forward through stages on threads of their own:
 //! `walk` (holds the source against the parent) → `reader` (reads, cuts, hashes, compresses) → `assemble`
 //! (decides what is new) → `packer` (lays out and seals) and `tree` (pages) → `putting` (packs, several at once
 //! where the store is far) → `finish` (root, commit).
@@ -54,12 +54,15 @@ mod error;
 mod extents;
 mod finish;
 mod flow;
+mod kept;
+mod lost;
 mod packer;
 mod pages;
 mod parent;
 mod plan;
 mod putting;
 mod reader;
+mod remains;
 mod run;
 mod sealer;
 mod seeds;
@@ -75,7 +78,10 @@ mod waiting;
 mod walk;
 
 pub use config::{Device, PushConfig};
+pub use dedup::{IndexState, mend_index};
 pub use error::PushError;
+pub use lost::{LostPlace, note_lost};
+pub use remains::LiveRemains;
 pub use seeds::LiveSeeds;
 pub use stats::{Observer, PushStats};
 

@@ -10,6 +10,7 @@
 //! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
 use crate::config::SHARED_PACK_MAX;
 use crate::error::PushError;
+use crate::kept::Keep;
 use crate::putting::ToPut;
 use crate::sealer::{PlainFrame, Sealer};
 use crate::stats::Progress;
@@ -73,6 +74,7 @@ pub(crate) struct PackSource<'a> {
     pub(crate) keyring: &'a Keyring,
     pub(crate) session: SessionNo,
     pub(crate) random: &'a (dyn Fn(&mut [u8]) + Sync),
+    pub(crate) keep: &'a Keep,
 }
 
 impl PackSource<'_> {
@@ -83,7 +85,10 @@ impl PackSource<'_> {
         let epoch = self.keyring.current_epoch();
         let pack = PackRef { session: self.session, number, salt, epoch };
         let key = self.keyring.pack_key(&pack)?;
-        let spool = self.store.spool()?;
+        let mut spool = self.store.spool()?;
+        if number == PackRef::ROOT {
+            spool = self.keep.root(spool);
+        }
         Ok(OpenPack { key, spool, footer: Footer::default(), footer_bound: 64 })
     }
 
@@ -136,12 +141,13 @@ impl OpenPack {
         self.spool.len() + frames + end <= PACK_TARGET
     }
 
-    /// Seals a frame at the end of the pack.
+    /// Seals a frame at the end of the pack, and has it kept where `keep` says so.
     pub(crate) fn push(
         &mut self,
         kind: FrameKind,
         mut frame: PlainFrame,
         contents: Vec<FooterContent>,
+        keep: Option<&Keep>,
     ) -> Result<FrameRef, PushError> {
         let offset = u32::try_from(self.spool.len()).map_err(|_| PushError::TooLarge("a pack of 4 GiB"))?;
         self.key.seal(kind, offset, &mut frame.bytes, 0);
@@ -149,7 +155,11 @@ impl OpenPack {
         let stored_len = frame.bytes.len() as u32;
         self.footer_bound += footer_bound(1, contents.len());
         self.footer.frames.push(FooterFrame { kind, stored_len, plain_len: frame.plain_len, contents });
-        Ok(FrameRef { pack: self.pack(), offset, stored_len })
+        let at = FrameRef { pack: self.pack(), offset, stored_len };
+        if let Some(keep) = keep {
+            keep.page(&at, &frame.bytes);
+        }
+        Ok(at)
     }
 }
 
@@ -200,8 +210,9 @@ impl<'a> Packer<'a> {
         let open = &mut self.open[lane as usize][at];
         let mut placed = Placed { pack: open.pack(), offset: 0, lens: Vec::with_capacity(frames.len()) };
         let mut contents = Some(contents);
+        let keep = (kind != FrameKind::Data).then_some(self.source.keep);
         for frame in frames {
-            let at = open.push(kind, frame, contents.take().unwrap_or_default())?;
+            let at = open.push(kind, frame, contents.take().unwrap_or_default(), keep)?;
             if placed.lens.is_empty() {
                 placed.offset = at.offset;
             }

@@ -13,6 +13,8 @@ use crate::config::{BYTES_IN_FLIGHT, Device, PushConfig, READERS_MIN};
 use crate::dedup::{Dedup, footers};
 use crate::error::PushError;
 use crate::finish::{self, Chain, Facts, sources};
+use crate::kept::Keep;
+use crate::lost::Lost;
 use crate::packer::{PackSource, Packer};
 use crate::parent::{self, ParentStream, same_sources};
 use crate::putting::{Putting, at_once};
@@ -86,6 +88,10 @@ impl Run<'_> {
         beside::each(classes.len(), &classes, |class| ParentStream::warm(self.vault, info.session, *class));
     }
 
+    fn lost(&self) -> Lost {
+        Lost::load(&self.config.state, self.vault.keyring().vault())
+    }
+
     fn shared<'s>(&'s self, dedup: Option<&'s Dedup<'s>>, session: SessionNo) -> Shared<'s> {
         let keyring = self.vault.keyring();
         Shared {
@@ -95,6 +101,7 @@ impl Run<'_> {
             progress: Progress::new(self.observer),
             session,
             level: self.config.level,
+            lost: self.lost(),
             stop: self.stop,
             broken: AtomicBool::new(false),
         }
@@ -148,21 +155,36 @@ impl Run<'_> {
         let folder = self.config.state.join(format!("dedup-{vault}"));
         let ask = Box::new(|| self.vault.ask(self.store.sessions()));
         let dedup = Dedup::new(folder, self.vault, ask, session.number, lock.is_held(), self.stop);
+        let dedup = dedup.without(self.lost());
         let insert = |places: Vec<_>| places.into_iter().for_each(|(key, place)| dedup.insert(key, place));
         if !footers::contents_of(self.vault, session.number, &session.packs, self.stop, insert)? {
             return Err(PushError::Interrupted);
         }
         let shared = self.shared(Some(&dedup), session.number);
         let root = walker.root().clone();
-        let assembled = self.stages(&shared, &dedup, walker, &root, parent.as_ref(), session.next)?;
+        let keep = Keep::new(&self.config.state, vault, session.number);
+        let into = (session.next, &keep);
+        let assembled = self.stages(&shared, &dedup, walker, &root, parent.as_ref(), into)?;
         let Assembled { mut tree, xattrs, packs, bytes, rest } = assembled;
         let sides = std::mem::take(&mut tree.sides);
         let attributes = Attributes { flags: NodeFlags::default(), allocated: None, ..root.attributes };
         let facts = Facts { attributes, xattrs, chain, packs, bytes: session.bytes + bytes };
         shared.go_on()?;
-        let made = finish::finish(self.vault, self.device, self.config, rest, tree, facts)?;
+        let made = match finish::finish(self.vault, self.device, self.config, rest, tree, facts) {
+            Err(error @ (PushError::Healed { .. } | PushError::Gone { .. })) => {
+                // Going on with this session would refer to the same again.
+                if let Some(claim) = session.claim {
+                    claim.end();
+                }
+                return Err(error);
+            }
+            made => made?,
+        };
         shared.progress.count.bytes_stored.add(made.record.root_size);
         self.keep_state(sides, parent.as_ref().map(|(info, _)| info), lock.is_held());
+        if lock.is_held() {
+            keep.sweep();
+        }
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
         drop(shared);
         dedup.keep();
@@ -180,7 +202,7 @@ impl Run<'_> {
         walker: Walker,
         root: &Entry,
         parent: Option<&'s (SnapshotInfo, Arc<Root>)>,
-        next: u32,
+        (next, keep): (u32, &'s Keep),
     ) -> Result<Assembled<'s>, PushError> {
         let threads = match self.config.threads {
             0 => thread::available_parallelism().map_or(2, usize::from),
@@ -209,7 +231,7 @@ impl Run<'_> {
             let assembling = scope.spawn(move || {
                 let tree = TreeWriter::new(shared, self.vault, parent.map(|(_, root)| &**root), sides);
                 let (store, random) = (self.store, self.random);
-                let source = PackSource { store, keyring: self.vault.keyring(), session, random };
+                let source = PackSource { store, keyring: self.vault.keyring(), session, random, keep };
                 let apart = self.device.certificate.role == Role::Writer;
                 let packer = Packer::new(source, &shared.progress, shared.level, put, next, apart);
                 let mut assembler = Assembler::new(shared, dedup, urgent, packer, tree);

@@ -3,6 +3,7 @@
 //! May not hold anything a stage changes, but counters and two flags. Tested with the stages.
 use crate::dedup::Dedup;
 use crate::error::PushError;
+use crate::lost::Lost;
 use crate::stats::Progress;
 use backupengine_chunk::Chunker;
 use backupengine_model::{Kind, SessionNo};
@@ -17,6 +18,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) progress: Progress<'a>,
     pub(crate) session: SessionNo,
     pub(crate) level: i32,
+    /// What a check found to be lost.
+    pub(crate) lost: Lost,
     pub(crate) stop: &'a AtomicBool,
     /// A stage gave up: the others need not go on.
     pub(crate) broken: AtomicBool,

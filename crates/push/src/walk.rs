@@ -183,6 +183,8 @@ impl<'a> Walk<'a> {
             *key_hash.insert(shared.ids.hash64(key.as_bytes()))
         });
         draft.key_hash = key_hash;
+        let lost = found.is_some_and(|(entry, _)| shared.lost.needs_again(&entry.content, &entry.xattrs));
+        let verdict = if verdict == Verdict::Same && lost { Verdict::Changed } else { verdict };
         if let (Verdict::Same, Some((entry, _))) = (verdict, found) {
             draft.xattrs = XattrDraft::Ready(Arc::clone(&entry.xattrs));
             draft.attributes.flags = entry.attributes.flags;

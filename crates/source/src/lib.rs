@@ -35,7 +35,7 @@ mod tests;
 mod walk;
 
 pub use change::{Identity, same_state};
-pub use meta::{LocalFiles, OwnMount, SourceFile, own_mounts};
+pub use meta::{LocalFiles, OwnMount, SourceFile, own_mounts, real_path};
 pub use walk::Walker;
 
 use backupengine_model::{Attributes, TreePath};

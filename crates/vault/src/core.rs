@@ -28,7 +28,7 @@ use backupengine_seal::Keyring;
 use backupengine_store::{BlobKey, BlockCache, BoxFuture, END_BLOCK, Readable, SnapshotList, StoreError};
 use bytes::Bytes;
 use quick_cache::Weighter;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -314,12 +314,52 @@ impl Vault {
         Ok(root)
     }
 
-    /// Where a frame of a pack that is gone lies in its relocation pack: offset and stored length in bytes.
+    /// Where a frame lies in a relocation pack; `None` where that has it not.
     ///
     /// # Errors
-    /// [`VaultError::Damaged`] where the pack was not moved, or not with this frame.
-    pub fn moved_place(&self, at: &FrameRef) -> Result<(u32, u32), VaultError> {
-        self.core.opener.moved_place(at)
+    /// [`VaultError::Damaged`] where it is no relocation pack that reads; [`VaultError::Store`].
+    pub fn place_in(
+        &self,
+        at: &FrameRef,
+        (session, number): (SessionNo, u32),
+    ) -> Result<Option<FrameRef>, VaultError> {
+        let relocation = self.core.opener.relocation(session, number)?;
+        let found = relocation.table.find(at.pack.session, at.pack.number, at.offset);
+        let pack = *relocation.key.pack();
+        Ok(found.map(|(offset, stored_len)| FrameRef { pack, offset, stored_len }))
+    }
+
+    /// Which frames a relocation pack has: by pack, how many.
+    ///
+    /// # Errors
+    /// As [`Vault::place_in`].
+    pub fn held_in(
+        &self,
+        (session, number): (SessionNo, u32),
+    ) -> Result<BTreeMap<(SessionNo, u32), u64>, VaultError> {
+        let relocation = self.core.opener.relocation(session, number)?;
+        let mut held = BTreeMap::new();
+        for entry in &relocation.table.entries {
+            *held.entry((entry.session, entry.number)).or_default() += 1;
+        }
+        Ok(held)
+    }
+
+    /// Codec and body, and plaintext, of a frame whose pack's end does not read, or of `sealed` bytes that were kept of it:
+    /// by its reference alone. Only for a reference that stands in a sealed page.
+    ///
+    /// # Errors
+    /// As [`Vault::frame`].
+    pub fn bare_frame(
+        &self,
+        kind: FrameKind,
+        at: &FrameRef,
+        sealed: Option<Vec<u8>>,
+    ) -> Result<(Bytes, Bytes), VaultError> {
+        match sealed {
+            Some(sealed) => self.core.opener.bare_of(kind, at, sealed.into()),
+            None => self.core.opener.bare(kind, at),
+        }
     }
 
     /// What was sealed of a frame, codec and body, and the length of its plaintext in bytes: for copying it as it is.

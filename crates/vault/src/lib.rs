@@ -40,8 +40,8 @@
 //! - Equal envelopes are tried once; at most eight of a kind, so a store cannot multiply the passphrase hash.
 //! - Seeds are a port of this crate, not of `model`: places and content ids are the format's words, which no reader above
 //!   has. What was moved by compaction keeps the place that pages name, and so its seeds.
-//! - Where moved packs went is asked of [`Relocations`] and only when a pack is missing; the ledger fills it when
-//!   there is a compaction.
+//! - Where moved packs went is asked of [`Relocations`] and only when a pack is missing or a frame of it does not open;
+//!   the ledger fills it when there is a compaction or a repair.
 //!
 //! 2026-11-29:
 //! - Of several envelopes that a secret opens, the one with the newest keys counts: after a rotation that was broken off,
@@ -50,6 +50,8 @@
 //!   that is held open over a rotation asks for the newer keys then ([`NewerKeys`]), and takes none that are no
 //!   continuation of its own.
 //! - How the envelopes change is worked out here ([`Ways`]), and put by whoever may write.
+//! - A frame that does not open at its place is looked for where the ledger says its pack was moved to. A
+//!   repair moves what is damaged and still stored: nothing is deleted for it, and no reader waits for that.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -66,6 +68,7 @@ mod leaves;
 mod near;
 mod open;
 mod ports;
+mod remains;
 mod root;
 mod seeds;
 mod snapshots;
@@ -86,6 +89,7 @@ pub use floor::{Floor, FloorMalformed};
 pub use forward::Relocations;
 pub use keys::NewerKeys;
 pub use leaves::{LeafAt, Leaves};
+pub use remains::{FoundFrame, FrameUse, LostFrame, NoRemains, Remains};
 pub use root::Root;
 pub use seeds::{SEED_FRAMES, SeedPlace, Seeds};
 pub use stats::VaultStats;

@@ -89,31 +89,78 @@ impl Opener {
             Err(error @ VaultError::Damaged { .. }) => {
                 // The pack may have been moved since its key was kept, or the bytes were spoiled on their way.
                 tracing::debug!(error = crate::error::describe(&error), "fetching a frame again");
-                count(&self.fetcher.counters().refetched, 1);
-                self.forget(at);
-                self.open_once(kind, at, plain_len)
+                self.again(at, || self.open_once(kind, at, plain_len))
             }
             done => done,
         }
     }
 
-    /// Where a frame lies; see [`crate::Vault::moved_place`].
-    pub(crate) fn moved_place(&self, at: &FrameRef) -> Result<(u32, u32), VaultError> {
-        let pack = loaded(&self.packs, &at.pack, || self.find_pack(&at.pack))?;
-        let place = pack.place(at)?;
-        Ok((place.offset, place.len))
+    /// Asks once more for a frame that did not open; then where its pack was moved to, if it was: one that was healed
+    /// may still be stored as it was.
+    fn again<T>(&self, at: &FrameRef, open: impl Fn() -> Result<T, VaultError>) -> Result<T, VaultError> {
+        count(&self.fetcher.counters().refetched, 1);
+        self.forget(at);
+        let error = match open() {
+            Err(error @ VaultError::Damaged { .. }) => error,
+            done => return done,
+        };
+        let elsewhere = self.packs.get(&at.pack).is_some_and(|pack| matches!(*pack, Pack::Moved(_)));
+        if elsewhere || at.pack.number == PackRef::ROOT || self.take_elsewhere(&at.pack).is_none() {
+            return Err(error);
+        }
+        open().map_err(|_| error)
+    }
+
+    /// Has frames of a pack be looked for in its relocation packs from now on; `None` where there are none.
+    fn take_elsewhere(&self, pack: &PackRef) -> Option<()> {
+        let moved = self.moved_to(pack).ok().filter(|moved| !moved.is_empty())?;
+        let found = self.relocations_of(moved).ok()?;
+        self.packs.insert(*pack, Arc::new(Pack::Moved(found)));
+        Some(())
+    }
+
+    /// A relocation pack and its table.
+    pub(crate) fn relocation(&self, session: SessionNo, number: u32) -> Result<Arc<Relocation>, VaultError> {
+        loaded(&self.relocations, &blob_of(session, number), || {
+            forward::load(&self.fetcher, &self.keys, session, number)
+        })
     }
 
     /// What was sealed, with the length of the plaintext. It was decoded once: nothing is copied that is not whole.
     pub(crate) fn body(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
         match self.body_once(kind, at) {
-            Err(VaultError::Damaged { .. }) => {
-                count(&self.fetcher.counters().refetched, 1);
-                self.forget(at);
-                self.body_once(kind, at)
-            }
+            Err(VaultError::Damaged { .. }) => self.again(at, || self.body_once(kind, at)),
             done => done,
         }
+    }
+
+    /// A frame at its place by its reference alone, for a pack whose end does not read: what the reference says of the
+    /// pack comes from a sealed page, and makes its key.
+    pub(crate) fn bare(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, Bytes), VaultError> {
+        let (blob, len) = (blob_of(at.pack.session, at.pack.number), u64::from(at.stored_len));
+        let sealed = self.fetcher.range(blob, at.offset.into(), len, class_of(kind, None));
+        self.bare_of(kind, at, sealed.map_err(|error| missing(blob, at.offset.into(), error))?)
+    }
+
+    /// The same of bytes that were kept elsewhere: body, and plaintext.
+    pub(crate) fn bare_of(
+        &self,
+        kind: FrameKind,
+        at: &FrameRef,
+        sealed: Bytes,
+    ) -> Result<(Bytes, Bytes), VaultError> {
+        let (blob, offset) = (blob_of(at.pack.session, at.pack.number), u64::from(at.offset));
+        let len = at.stored_len as usize;
+        if len != sealed.len() || len <= TAG_LEN || len > codec::plain_max(kind) + codec::SEALED_SLACK {
+            return Err(VaultError::damaged(blob, offset, "the reference has an impossible length"));
+        }
+        // The reference comes from a page of the vault: there is such an epoch.
+        let key = self.keys.pack_key(blob, offset, &at.pack, || true)?;
+        let opened = unseal(&key, kind, blob, offset, sealed)?;
+        let body = Bytes::copy_from_slice(&opened);
+        let plain = codec::decode(kind, Wiped(opened), None)
+            .map_err(|rule| VaultError::damaged(blob, offset, rule))?;
+        Ok((body, plain))
     }
 
     fn body_once(&self, kind: FrameKind, at: &FrameRef) -> Result<(Bytes, u32), VaultError> {
@@ -198,17 +245,18 @@ impl Opener {
                 if moved.is_empty() {
                     return Err(missing(blob, 0, error));
                 }
-                let load = |(session, number)| {
-                    let blob = blob_of(session, number);
-                    let load = || forward::load(&self.fetcher, &self.keys, session, number);
-                    let relocation = loaded(&self.relocations, &blob, load)?;
-                    Ok((blob, relocation))
-                };
-                let moved: Result<Vec<_>, VaultError> = moved.into_iter().map(load).collect();
-                Ok(Arc::new(Pack::Moved(moved?)))
+                Ok(Arc::new(Pack::Moved(self.relocations_of(moved)?)))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn relocations_of(
+        &self,
+        moved: Vec<(SessionNo, u32)>,
+    ) -> Result<Vec<(BlobKey, Arc<Relocation>)>, VaultError> {
+        let load = |(session, number)| Ok((blob_of(session, number), self.relocation(session, number)?));
+        moved.into_iter().map(load).collect()
     }
 }
 

@@ -6,10 +6,11 @@ use crate::output::{self, count, size, tell};
 use crate::progress::Bar;
 use crate::wire::{Blocks, How, Opened, Wire};
 use backupengine_maintain::{
-    Affected, CheckConfig, CheckError, CheckObserver, CheckReport, CheckStats, Finding, Phase, ReadData,
-    check,
+    Affected, CheckConfig, CheckError, CheckObserver, CheckReport, CheckStats, Finding, Object, Phase,
+    ReadData, check,
 };
 use backupengine_model::SessionNo;
+use backupengine_push::note_lost;
 use backupengine_store::ErrorKind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -35,12 +36,27 @@ pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     let done = check(&opened.vault, &config, &wire.stop, &watch);
     drop(watch);
     let report = done?;
+    remember_lost(wire, &opened, &report, read_data);
     print(wire, &report, read_data, begun)?;
     Ok(if report.findings.is_empty() { Outcome::Done } else { Outcome::Partial })
 }
 
+/// Has the next push of this device take nothing for stored that is lost.
+pub(super) fn remember_lost(wire: &Wire, opened: &Opened, report: &CheckReport, read_data: Option<ReadData>) {
+    let lost = report.findings.iter().filter_map(|finding| match finding.object {
+        Object::Pack(session, number) => Some((session, number, None)),
+        Object::Frame { session, number, offset } => Some((session, number, Some(offset))),
+        _ => None,
+    });
+    let vault = opened.vault.keyring().vault();
+    let all_read = read_data.is_some_and(|read| read.percent == 100);
+    if let Err(error) = note_lost(&wire.push_state(vault), vault, lost, all_read) {
+        tracing::warn!(%error, "what is lost cannot be remembered for the next push");
+    }
+}
+
 /// Sessions whose snapshots are in the trash. A ledger that does not read knows none; the check says so itself.
-fn trashed(opened: &Opened) -> Result<BTreeSet<SessionNo>, Failure> {
+pub(super) fn trashed(opened: &Opened) -> Result<BTreeSet<SessionNo>, Failure> {
     match opened.vault.ask(opened.keeper()?.kept()) {
         Ok(kept) => {
             let trashed = kept.into_iter().filter(|one| one.purge_after.is_some());
@@ -51,7 +67,7 @@ fn trashed(opened: &Opened) -> Result<BTreeSet<SessionNo>, Failure> {
     }
 }
 
-fn read_data(text: &str) -> Result<ReadData, Failure> {
+pub(super) fn read_data(text: &str) -> Result<ReadData, Failure> {
     let percent = text.trim_end_matches('%').parse().ok().filter(|p| (1..=100).contains(p));
     let percent = percent.ok_or_else(|| {
         Failure::usage(format!("--read-data={text} is no share"))
@@ -61,10 +77,10 @@ fn read_data(text: &str) -> Result<ReadData, Failure> {
 }
 
 /// Shows how far it is.
-struct Watch {
-    bar: Bar,
-    json: bool,
-    begun: Instant,
+pub(super) struct Watch {
+    pub(super) bar: Bar,
+    pub(super) json: bool,
+    pub(super) begun: Instant,
 }
 
 impl CheckObserver for Watch {
@@ -127,7 +143,7 @@ fn figures(stats: &CheckStats, begun: Instant) -> Map<String, Value> {
     object
 }
 
-fn finding_object(finding: &Finding) -> Map<String, Value> {
+pub(super) fn finding_object(finding: &Finding) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("type".into(), "finding".into());
     object.insert("object_kind".into(), finding.object.kind().into());
@@ -151,6 +167,18 @@ fn affected_object(affected: &Affected) -> Map<String, Value> {
     object
 }
 
+/// A finding with what it costs, for a person.
+pub(super) fn print_finding(finding: &Finding) -> Result<(), Failure> {
+    output::line(line(finding))?;
+    for affected in finding.affected.iter().take(SHOWN) {
+        output::line(format!("    {}", output::shown(affected.to_string().as_bytes())))?;
+    }
+    if finding.affected.len() > SHOWN {
+        output::line(format!("    and {} more; --json lists them", finding.affected.len() - SHOWN))?;
+    }
+    Ok(())
+}
+
 fn print(
     wire: &Wire,
     report: &CheckReport,
@@ -167,13 +195,7 @@ fn print(
         return output::json(&object.into());
     }
     for finding in &report.findings {
-        output::line(line(finding))?;
-        for affected in finding.affected.iter().take(SHOWN) {
-            output::line(format!("    {}", output::shown(affected.to_string().as_bytes())))?;
-        }
-        if finding.affected.len() > SHOWN {
-            output::line(format!("    and {} more; --json lists them", finding.affected.len() - SHOWN))?;
-        }
+        print_finding(finding)?;
     }
     if wire.global.quiet {
         return Ok(());
@@ -198,7 +220,8 @@ fn print(
     }
     let found = count(report.findings.len() as u64, "thing is", "things are");
     output::line(format!("{found} not as they should be"))?;
-    tell("hint: everything that is not listed can still be restored; copy it out before anything else");
+    tell("hint: everything that is not listed can still be restored");
+    tell("hint: make it whole from what this device and its files still have: backupengine repair");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod mfa;
 mod mount;
 mod prune;
 mod push;
+mod repair;
 mod restore;
 mod signup;
 mod snapshots;
@@ -68,6 +69,7 @@ pub(crate) fn run(wire: &Wire, command: Command) -> Result<Outcome, Failure> {
         Command::Restore(args) => restore::run(wire, &args),
         Command::Prune(args) => prune::run(wire, &args),
         Command::Check(args) => check::run(wire, &args),
+        Command::Repair(args) => repair::run(wire, &args),
         Command::Forget(args) => forget::run(wire, &args),
         Command::Tag(args) => tag::run(wire, &args),
         Command::Hold(args) => hold::run(wire, &args, true),

@@ -135,7 +135,7 @@ fn walk_config(
 
 /// The path as it stands in the snapshot: links among its parents resolved, and its last name too where a slash
 /// at its end says so.
-fn full_path(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn full_path(path: &Path) -> Result<PathBuf, Failure> {
     let failed = |e| Failure::io("find", path, e).hint("check the path; nothing was stored");
     let bytes = path.as_os_str().as_encoded_bytes();
     match (path.parent(), path.file_name()) {
@@ -148,7 +148,7 @@ fn full_path(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// A backup of the backup would grow with every push.
-fn refuse_inside(path: &Path, place: &Path, what: &str) -> Result<(), Failure> {
+pub(super) fn refuse_inside(path: &Path, place: &Path, what: &str) -> Result<(), Failure> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // A dead mount cannot be asked for its real path; its own name is real already.
     if real(path).starts_with(place) || real(path).starts_with(real(place)) {

@@ -3,7 +3,7 @@
 //! **What always holds.** Memory is one frame per thread; a pack is read front to back.
 
 use super::finding::{Object, Problem};
-use super::findings::describe;
+use super::findings::{Trouble, describe, trouble};
 use super::packs::{PackBook, Place};
 use super::{CheckError, Checker, Phase};
 use backupengine_format::footer::{Footer, FooterContent, FooterFrame};
@@ -15,26 +15,33 @@ use std::thread;
 /// A pack's footer; `None` where it cannot be used, which is a finding.
 pub(super) fn load_footer(check: &Checker<'_>, place: &Place) -> Result<Option<Footer>, CheckError> {
     let object = Object::Footer(place.pack.session, place.pack.number);
+    Ok(match look_at_footer(check, place)? {
+        Ok(footer) => Some(footer),
+        Err((problem, detail)) => {
+            check.found(object, problem, detail);
+            None
+        }
+    })
+}
+
+/// The same, without saying so.
+pub(super) fn look_at_footer(
+    check: &Checker<'_>,
+    place: &Place,
+) -> Result<Result<Footer, Trouble>, CheckError> {
     let bytes = match check.vault.frame(FrameKind::Footer, &place.footer, None) {
         Ok(bytes) => bytes,
-        Err(error) => {
-            check.found_error(object, error)?;
-            return Ok(None);
-        }
+        Err(error) => return trouble(error).map(Err),
     };
     let footer = match Footer::decode(&bytes) {
         Ok(footer) => footer,
-        Err(error) => {
-            check.found(object, Problem::Damaged, describe(&error));
-            return Ok(None);
-        }
+        Err(error) => return Ok(Err((Problem::Damaged, describe(&error)))),
     };
     let frames: u64 = footer.frames.iter().map(|frame| u64::from(frame.stored_len)).sum();
     if frames > u64::from(place.footer.offset) {
-        check.found(object, Problem::Inconsistent, "it lists frames beyond its own place");
-        return Ok(None);
+        return Ok(Err((Problem::Inconsistent, "it lists frames beyond its own place".to_owned())));
     }
-    Ok(Some(footer))
+    Ok(Ok(footer))
 }
 
 impl Checker<'_> {

@@ -3,8 +3,8 @@
 //! **What always holds.** The first problem found at an object stays; what it concerns is added to it as the
 //! trees are walked. The number kept per finding is bounded.
 
-use super::CheckObserver;
 use super::finding::{AFFECTED_MAX, Affected, Finding, Object, Problem};
+use super::{CheckError, CheckObserver};
 use backupengine_store::{ErrorKind, StoreError};
 use backupengine_vault::VaultError;
 use std::collections::HashMap;
@@ -85,6 +85,17 @@ pub(crate) fn problem_of(error: &VaultError) -> Option<Problem> {
             Some(Problem::Inconsistent)
         }
         _ => Some(Problem::Damaged),
+    }
+}
+
+/// What is wrong with something, before it is a finding.
+pub(crate) type Trouble = (Problem, String);
+
+/// An error as what is wrong with the object it happened at, unless it only says that the store is away.
+pub(crate) fn trouble(error: VaultError) -> Result<Trouble, CheckError> {
+    match problem_of(&error) {
+        Some(problem) => Ok((problem, describe_at(&error))),
+        None => Err(error.into()),
     }
 }
 

@@ -14,7 +14,7 @@
 mod content;
 mod data;
 pub(crate) mod finding;
-mod findings;
+pub(crate) mod findings;
 mod listing;
 mod memo;
 mod packs;
@@ -120,7 +120,14 @@ pub fn check(
     checker.read_data(&book)?;
     checker.walk_trees(&snapshots, book)?;
     let mut stats = *checker.stats();
-    let findings = checker.findings.into_inner().unwrap_or_else(PoisonError::into_inner).into_all();
+    let mut findings = checker.findings.into_inner().unwrap_or_else(PoisonError::into_inner).into_all();
+    // A frame of a pack that was moved, and that nobody needs: it goes with the old blob.
+    findings.retain(|finding| match finding.object {
+        Object::Frame { session, number, .. } => {
+            !finding.affected.is_empty() || !snapshots.moved.contains_key(&(session, number))
+        }
+        _ => true,
+    });
     stats.findings = findings.len() as u64;
     Ok(CheckReport { stats, findings })
 }

@@ -4,9 +4,9 @@
 //! **What always holds.** A pack is looked at once; its list of frames is loaded again when it was pushed out
 //! of the cache.
 
-use super::data::load_footer;
+use super::data::{load_footer, look_at_footer};
 use super::finding::{Object, Problem, blob_of};
-use super::findings::{FindingNo, describe};
+use super::findings::{FindingNo, Trouble, describe, trouble};
 use super::roots::Snapshots;
 use super::{CheckError, Checker, Phase};
 use backupengine_format::footer::Footer;
@@ -15,7 +15,7 @@ use backupengine_format::trailer::{TRAILER_LEN, Trailer};
 use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
 use backupengine_store::{ErrorKind, Range};
 use quick_cache::{Weighter, unsync};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Name of a pack.
@@ -32,6 +32,13 @@ pub(super) enum PackState {
     Moved(PackId),
     /// Nothing in it can be read.
     Lost(FindingNo),
+}
+
+/// What was seen of a pack.
+struct Looked {
+    state: Result<PackState, Trouble>,
+    /// Why its list of frames cannot be used, where that is all.
+    footer: Option<Trouble>,
 }
 
 /// A pack with a good trailer.
@@ -89,35 +96,71 @@ impl Checker<'_> {
         let packs = packs.flat_map(|(session, numbers)| numbers.iter().map(|number| (*session, number)));
         let mut ids: Vec<PackId> = packs.chain(roots).collect();
         let stored = |id: PackId| snapshots.listing.size(blob_of(id.0, id.1)).is_some();
-        // The old blob of a moved pack stays for a while; when it is gone its relocation pack is needed instead.
-        let moved_to = |id: PackId| snapshots.moved.get(&id).copied().filter(|_| !stored(id));
-        let relocations: BTreeSet<PackId> = ids.iter().filter_map(|id| moved_to(*id)).collect();
-        ids.extend(relocations);
+        ids.sort_unstable();
+        ids.dedup();
         self.advance(Phase::Packs, |stats| stats.packs_total = ids.len() as u64)?;
         let states = Mutex::new(HashMap::with_capacity(ids.len()));
+        let set = |id: PackId, state: PackState| {
+            states.lock().unwrap_or_else(PoisonError::into_inner).insert(id, state);
+            self.advance(Phase::Packs, |stats| stats.packs += 1)
+        };
         self.in_parallel(&ids, |id| {
-            let state = match (stored(*id), moved_to(*id)) {
-                (true, _) => self.check_pack(*id)?,
-                (false, Some(to)) => PackState::Moved(to),
+            let state = match (stored(*id), snapshots.moved.get(id)) {
+                // Readers look at the old blob first, which stays for a while, and elsewhere where it does not read.
+                (true, Some(to)) => match self.look_at(*id)? {
+                    Looked { state: Ok(PackState::Whole(place)), .. } => PackState::Whole(place),
+                    _ => PackState::Moved(*to),
+                },
+                (true, None) => self.check_pack(*id)?,
+                (false, Some(to)) => PackState::Moved(*to),
                 (false, None) => PackState::Lost(self.found(
                     Object::Pack(id.0, id.1),
                     Problem::Missing,
                     "snapshots need it and it is not stored",
                 )),
             };
-            states.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, state);
-            self.advance(Phase::Packs, |stats| stats.packs += 1)
+            set(*id, state)
+        })?;
+        // What lies elsewhere needs its relocation pack instead.
+        let mut relocations: Vec<PackId> = states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(|state| if let PackState::Moved(to) = state { Some(*to) } else { None })
+            .collect();
+        relocations.sort_unstable();
+        relocations.dedup();
+        self.advance(Phase::Packs, |stats| stats.packs_total += relocations.len() as u64)?;
+        self.in_parallel(&relocations, |id| {
+            let state = if stored(*id) {
+                self.check_pack(*id)?
+            } else {
+                let detail = "it holds frames that snapshots need, and is not stored";
+                PackState::Lost(self.found(Object::Pack(id.0, id.1), Problem::Missing, detail))
+            };
+            set(*id, state)
         })?;
         let states = states.into_inner().unwrap_or_else(PoisonError::into_inner);
         let borders = unsync::Cache::with_weighter(4096, BORDERS, BordersWeight);
         Ok(PackBook { states, borders })
     }
 
-    /// Reads trailer and footer of a pack.
+    /// Reads trailer and footer of a pack, and notes what is wrong.
     fn check_pack(&self, id: PackId) -> Result<PackState, CheckError> {
+        let looked = self.look_at(id)?;
+        if let Some((problem, detail)) = looked.footer {
+            self.found(Object::Footer(id.0, id.1), problem, detail);
+        }
+        Ok(match looked.state {
+            Ok(state) => state,
+            Err((problem, detail)) => PackState::Lost(self.found(Object::Pack(id.0, id.1), problem, detail)),
+        })
+    }
+
+    /// Reads trailer and footer of a pack.
+    fn look_at(&self, id: PackId) -> Result<Looked, CheckError> {
         let (session, number) = id;
-        let object = Object::Pack(session, number);
-        let lost = |problem, detail: String| Ok(PackState::Lost(self.found(object, problem, detail)));
+        let lost = |problem, detail: String| Ok(Looked { state: Err((problem, detail)), footer: None });
         let store = self.vault.store();
         let suffix = (TRAILER_LEN as u64).next_multiple_of(store.grid().max(1));
         let end = match self.vault.ask(store.get(blob_of(session, number), Range::Suffix(suffix))) {
@@ -126,7 +169,7 @@ impl Checker<'_> {
             Err(error) if error.kind == ErrorKind::BadRange => {
                 return lost(Problem::Damaged, "it is empty".into());
             }
-            Err(error) => return Ok(PackState::Lost(self.found_error(object, error.into())?)),
+            Err(error) => return Ok(Looked { state: Err(trouble(error.into())?), footer: None }),
         };
         let Some(at) = end.bytes.len().checked_sub(TRAILER_LEN) else {
             return lost(Problem::Damaged, "it is shorter than a trailer".into());
@@ -145,18 +188,18 @@ impl Checker<'_> {
         if key.check_commitment(&trailer.commitment).is_err() {
             return lost(Problem::Damaged, "its key commitment is not that of this vault".into());
         }
-        let no_footer = PackState::NoFooter(trailer.pack);
+        let no_footer = |footer| Ok(Looked { state: Ok(PackState::NoFooter(trailer.pack)), footer });
         let footer_at = match find_end(&trailer, end.total) {
             Ok((footer_at, _)) => footer_at,
-            Err(error) => {
-                self.found(Object::Footer(session, number), Problem::Damaged, describe(&error));
-                return Ok(no_footer);
-            }
+            Err(error) => return no_footer(Some((Problem::Damaged, describe(&error)))),
         };
-        let Ok(offset) = u32::try_from(footer_at) else { return Ok(no_footer) };
+        let Ok(offset) = u32::try_from(footer_at) else { return no_footer(None) };
         let footer = FrameRef { pack: trailer.pack, offset, stored_len: trailer.footer_len };
         let place = Place { pack: trailer.pack, footer, size: end.total };
-        Ok(if load_footer(self, &place)?.is_some() { PackState::Whole(place) } else { no_footer })
+        match look_at_footer(self, &place)? {
+            Ok(_) => Ok(Looked { state: Ok(PackState::Whole(place)), footer: None }),
+            Err(trouble) => no_footer(Some(trouble)),
+        }
     }
 
     /// Where a referenced frame stands in its pack's list, or which finding says that it cannot be read. A
@@ -247,9 +290,12 @@ impl Checker<'_> {
         if let Some(finding) = self.findings().get(&object) {
             return Ok(Err(finding));
         }
-        match self.vault.moved_place(at) {
-            Ok((offset, stored_len)) => {
-                self.locate(book, from, kind, &FrameRef { pack, offset, stored_len }, plain_len)
+        match self.vault.place_in(at, to) {
+            Ok(Some(place)) if place.pack == pack => self.locate(book, from, kind, &place, plain_len),
+            // The old blob may have it still.
+            Ok(_) => {
+                let wanted = plain_len.and_then(|len| usize::try_from(len).ok());
+                self.open_instead(object, kind, at, wanted)
             }
             Err(error) => Ok(Err(self.found_error(object, error)?)),
         }

@@ -9,8 +9,8 @@
 //! Repeating it is harmless.
 //! **Where it is tested.** In `tests/protocol`: against a model, stopped after every call, interleaved with pushes.
 
-mod relocation;
-mod survey;
+pub(crate) mod relocation;
+pub(crate) mod survey;
 
 use backupengine_model::ledger::{
     Counters, Haste, Move, PackRun, RuleBroken, SessionKind, SessionRecord, SessionState, SnapshotRecord,
@@ -117,7 +117,7 @@ pub fn prune(
             done => done?,
         }
     }
-    run.purge(&sizes, &mut report)?;
+    run.purge(&mut survey, &sizes, &mut report)?;
     Ok(report)
 }
 
@@ -318,10 +318,43 @@ impl Prune<'_> {
         Ok(Vec::new())
     }
 
+    /// Packs whose old blob is still there and was healed, but not all that is needed of it: nobody knows what a disk gives
+    /// back tomorrow, so it stays. Where needs cannot be told, all that were healed.
+    fn half_healed(&self, survey: &mut Survey, list: &SessionList) -> BTreeSet<PackId> {
+        let by_repair = |to: SessionNo| list.iter().any(|s| s.session == to && s.kind == SessionKind::Heal);
+        let healed: BTreeMap<PackId, PackId> = list
+            .iter()
+            .flat_map(|record| record.moved.iter().map(move |(number, moved)| (record, *number, moved)))
+            .filter(|(_, _, moved)| !moved.gone && by_repair(moved.to))
+            .map(|(record, number, moved)| ((record.session, number), (moved.to, moved.number)))
+            .collect();
+        if healed.is_empty() {
+            return BTreeSet::new();
+        }
+        let kept: Result<Vec<SnapshotRecord>, StoreError> =
+            self.vault.ask(self.store.kept()).map(|kept| kept.into_iter().map(|one| one.snapshot).collect());
+        let surveyed = kept.map_err(PruneError::from).and_then(|kept| {
+            survey.packs_of(self.vault, &kept)?;
+            survey.frames_of(self.vault, &kept)
+        });
+        let covers = |from: &PackId, to: PackId| {
+            let needed = survey.frames.get(from).into_iter().flat_map(|frames| frames.values());
+            needed.into_iter().all(|frame| matches!(self.vault.place_in(&frame.at, to), Ok(Some(_))))
+        };
+        let whole = |(from, to): &(PackId, PackId)| surveyed.is_ok() && covers(from, *to);
+        healed.into_iter().filter(|pair| !whole(pair)).map(|(from, _)| from).collect()
+    }
+
     /// Has deleted whatever may be deleted by now.
-    fn purge(&self, sizes: &Sizes, report: &mut PruneReport) -> Result<(), PruneError> {
+    fn purge(&self, survey: &mut Survey, sizes: &Sizes, report: &mut PruneReport) -> Result<(), PruneError> {
         let list = self.vault.ask(self.store.sessions())?;
-        let waiting = given_up(&list);
+        let half_healed = self.half_healed(survey, &list);
+        let mut waiting = given_up(&list);
+        if !half_healed.is_empty() {
+            waiting = runs(&list, |record, number| {
+                is_given_up(record, number) && !half_healed.contains(&(record.session, number))
+            });
+        }
         let gone = self.vault.ask(self.store.purge(&waiting, self.config.haste))?;
         report.deleted = measure(&gone, sizes);
         let all = measure(&waiting, sizes);
@@ -367,11 +400,13 @@ fn dead(list: &SessionList, survey: &Survey) -> Vec<PackRun> {
 
 /// Packs that were given up and are not gone.
 fn given_up(list: &SessionList) -> Vec<PackRun> {
-    runs(list, |record, number| {
-        !record.deleted.contains(&number)
-            && (record.retired.contains_key(&number)
-                || record.moved.get(&number).is_some_and(|moved| !moved.gone))
-    })
+    runs(list, is_given_up)
+}
+
+fn is_given_up(record: &SessionRecord, number: u32) -> bool {
+    !record.deleted.contains(&number)
+        && (record.retired.contains_key(&number)
+            || record.moved.get(&number).is_some_and(|moved| !moved.gone))
 }
 
 fn runs(list: &SessionList, chosen: impl Fn(&SessionRecord, u32) -> bool) -> Vec<PackRun> {
@@ -396,15 +431,15 @@ fn measure(runs: &[PackRun], sizes: &Sizes) -> (u64, u64) {
     stored.fold((0, 0), |(packs, bytes), (_, size)| (packs + 1, bytes + size))
 }
 
-fn is_overtaken(error: &StoreError) -> bool {
+pub(crate) fn is_overtaken(error: &StoreError) -> bool {
     error.kind == ErrorKind::RuleBroken(RuleBroken::CountersMoved)
 }
 
-fn is_in_the_way(error: &StoreError) -> bool {
+pub(crate) fn is_in_the_way(error: &StoreError) -> bool {
     matches!(error.kind, ErrorKind::RuleBroken(RuleBroken::InUse | RuleBroken::PackGone))
 }
 
-fn overtaken() -> StoreError {
+pub(crate) fn overtaken() -> StoreError {
     let message = "snapshots were committed faster than this collection could look at them; run it again";
     StoreError::new(ErrorKind::Unavailable, message)
 }

@@ -16,6 +16,7 @@ use backupengine_model::{FrameKind, PackRef, SessionNo};
 use backupengine_seal::{PackKey, TAG_LEN};
 use backupengine_store::{BlobKey, Maintainable, Spool, StoreError};
 use backupengine_vault::Vault;
+use bytes::Bytes;
 use std::io::Write as _;
 
 /// Most bytes of frames in a relocation pack, so that table, footer and padding fit the usual length.
@@ -30,7 +31,7 @@ pub(super) struct Source {
 }
 
 /// Writes one session of relocation packs.
-pub(super) struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     vault: &'a Vault,
     store: &'a dyn Maintainable,
     random: Random<'a>,
@@ -38,9 +39,9 @@ pub(super) struct Writer<'a> {
     open: Option<Open>,
     next: u32,
     /// Bytes of the packs that were put.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Where packs went that were copied whole.
-    pub(super) moves: Vec<Move>,
+    pub(crate) moves: Vec<Move>,
 }
 
 struct Open {
@@ -52,7 +53,7 @@ struct Open {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         vault: &'a Vault,
         store: &'a dyn Maintainable,
         random: Random<'a>,
@@ -62,26 +63,45 @@ impl<'a> Writer<'a> {
     }
 
     /// Packs that were put.
-    pub(super) fn packs(&self) -> u32 {
+    pub(crate) fn packs(&self) -> u32 {
         self.next
     }
 
     /// Copies what is needed of a pack.
     pub(super) fn copy(&mut self, source: &Source) -> Result<(), PruneError> {
-        if self.open.as_ref().is_some_and(|open| open.spool.len() + source.bytes > FRAMES_MAX) {
-            self.put()?;
-        }
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.begin()?,
-        };
+        let mut open = self.room(source.bytes)?;
         for frame in &source.frames {
             let (body, plain_len) = self.vault.frame_body(frame.kind, &frame.at)?;
             open.push(frame, &body, plain_len, source.id)?;
         }
-        self.moves.push(Move { from: source.id, to: (self.session, open.number) });
-        self.open = Some(open);
+        self.close(open, source.id);
         Ok(())
+    }
+
+    /// Takes over frames of a pack, from wherever they came: each with its codec and body, and the length of its plaintext.
+    pub(crate) fn add(&mut self, id: PackId, frames: &[(Needed, Bytes, u32)]) -> Result<(), PruneError> {
+        let mut open = self.room(frames.iter().map(|(_, body, _)| (body.len() + TAG_LEN) as u64).sum())?;
+        for (frame, body, plain_len) in frames {
+            open.push(frame, body, *plain_len, id)?;
+        }
+        self.close(open, id);
+        Ok(())
+    }
+
+    /// The open pack, if it has room, else a new one.
+    fn room(&mut self, bytes: u64) -> Result<Open, PruneError> {
+        if self.open.as_ref().is_some_and(|open| open.spool.len() + bytes > FRAMES_MAX) {
+            self.put()?;
+        }
+        match self.open.take() {
+            Some(open) => Ok(open),
+            None => self.begin(),
+        }
+    }
+
+    fn close(&mut self, open: Open, id: PackId) {
+        self.moves.push(Move { from: id, to: (self.session, open.number) });
+        self.open = Some(open);
     }
 
     fn begin(&self) -> Result<Open, PruneError> {
@@ -95,7 +115,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Ends the open pack and puts it.
-    pub(super) fn put(&mut self) -> Result<(), PruneError> {
+    pub(crate) fn put(&mut self) -> Result<(), PruneError> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let number = open.number;
         let spool = open.end(self.random)?;

@@ -16,19 +16,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Name of a pack.
-pub(super) type PackId = (SessionNo, u32);
+pub(crate) type PackId = (SessionNo, u32);
 
-pub(super) fn id_of(pack: &PackRef) -> PackId {
+pub(crate) fn id_of(pack: &PackRef) -> PackId {
     (pack.session, pack.number)
 }
 
 /// A frame that is needed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Needed {
-    pub(super) kind: FrameKind,
-    pub(super) at: FrameRef,
+pub(crate) struct Needed {
+    pub(crate) kind: FrameKind,
+    pub(crate) at: FrameRef,
     /// Place in the order of reading.
-    pub(super) rank: u64,
+    pub(crate) rank: u64,
 }
 
 /// What a set of snapshots needs.

@@ -1,7 +1,7 @@
 //! Records and rules of the ledger: which blobs count, which snapshots stay, what may be given back.
 //!
 //! **What it is.** The records; [`LedgerState`] and its rules: sessions and commits here in `state`, what an owner
-//! decides in `keep`, giving space back in `collect`. The ledger is kept by a file in a folder vault and by the
+//! decides in `keep`, giving space back in `collect`, what is taken in after a loss in `adopt`. The ledger is kept by a file in a folder vault and by the
 //! control plane in an account vault; both keep these rules, the latter in SQL.
 //! **What it may not do.** I/O, read a clock: times are handed in, and are the ledger's.
 //! **What always holds.** A session number is given once. A snapshot begins to exist by a commit, and by a commit that
@@ -9,12 +9,14 @@
 //! **Where it is tested.** Beside the rules, by the one conformance suite in `tests/stores`, and by random
 //! interleavings in `tests/protocol`.
 
+mod adopt;
 mod collect;
 mod envelopes;
 mod keep;
 mod state;
 
 use crate::{DeviceId, SessionNo, SnapshotId, Timestamp};
+pub use adopt::{Adopted, FoundSession};
 pub use collect::{Counters, GRACE_SECS, Haste, Move};
 pub use envelopes::{ENVELOPES_MAX, EnvelopeNo, EnvelopesChange};
 pub use keep::{Kept, Lease, TRASH_DAYS, Trashed};

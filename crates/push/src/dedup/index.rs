@@ -7,6 +7,7 @@ use super::footers;
 use super::manifest::{Listed, Manifest};
 use super::segment::{Segment, SegmentWriter};
 use super::{DedupKey, Place};
+use crate::lost::Lost;
 use backupengine_model::ledger::{SessionKind, SessionRecord, SessionState};
 use backupengine_model::{SessionNo, VaultId};
 use backupengine_seal::ContentIdKey;
@@ -45,6 +46,8 @@ pub(crate) struct Dedup<'a> {
     spilled: RwLock<Vec<(Listed, Segment)>>,
     kept: OnceLock<Kept>,
     damaged: AtomicBool,
+    /// What lies in packs that are not whole is not believed.
+    lost: Lost,
 }
 
 /// What was there before this push.
@@ -81,7 +84,14 @@ impl<'a> Dedup<'a> {
             spilled: RwLock::default(),
             kept: OnceLock::new(),
             damaged: AtomicBool::new(false),
+            lost: Lost::default(),
         }
+    }
+
+    /// Takes nothing for stored that lies in a pack of which something is lost.
+    #[must_use]
+    pub(crate) fn without(self, lost: Lost) -> Self {
+        Self { lost, ..self }
     }
 
     /// Where this content is, if it is anywhere.
@@ -138,7 +148,7 @@ impl<'a> Dedup<'a> {
         let known = |committed: &HashMap<SessionNo, SessionRecord>| {
             committed.get(&session).is_some_and(|record| !record.is_going(number))
         };
-        session == self.own || self.committed().is_some_and(known)
+        session == self.own || (!self.lost.touches(session, number) && self.committed().is_some_and(known))
     }
 
     /// Remembers what was stored just now (or in an earlier, broken-off run of the same session).

@@ -9,8 +9,9 @@ use super::index::{manifest_path, segment_path};
 use super::manifest::Manifest;
 use super::segment::Segment;
 use super::{DedupKey, Place};
-use backupengine_model::VaultId;
+use backupengine_model::{PackRef, VaultId};
 use backupengine_seal::ContentIdKey;
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,23 @@ impl Known {
     pub(crate) fn holds(&self, key: &DedupKey, place: &Place) -> bool {
         // A push may have added it meanwhile.
         self.ask(key, place) || (self.refresh() && self.ask(key, place))
+    }
+
+    /// Every record of content that lies in one of these packs; what does not read is left out.
+    pub(crate) fn records_in(&self, packs: &HashSet<PackRef>) -> Vec<(DedupKey, Place)> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for segment in open.segments.iter().filter(|segment| segment.names_any(packs)) {
+            for block in 0..segment.blocks() {
+                match segment.block(block) {
+                    Ok(records) => {
+                        found.extend(records.into_iter().filter(|(_, place)| packs.contains(&place.pack)));
+                    }
+                    Err(error) => tracing::info!(%error, "a part of the dedup index does not read"),
+                }
+            }
+        }
+        found
     }
 
     /// Opens the index again if a push replaced it; whether it did.
@@ -170,6 +188,20 @@ mod tests {
         writer.finish().unwrap();
         let known = Known::open(dir.path().to_owned(), VAULT, ids(1), 1 << 20);
         assert!(known.holds(&key, &place) && known.holds(&key, &twin));
+    }
+
+    #[test]
+    fn all_that_lies_in_a_pack_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &[0, 500, 900]);
+        let known = Known::open(dir.path().to_owned(), VAULT, ids(1), u64::MAX);
+        let pack = record(3).1.pack;
+        let mut told = known.records_in(&HashSet::from([pack]));
+        told.sort_by_key(|(key, _)| *key);
+        let mut all: Vec<_> = (0..900).map(record).filter(|(_, place)| place.pack == pack).collect();
+        all.sort_by_key(|(key, _)| *key);
+        assert!(all.len() > 1 && told == all);
+        assert_eq!(known.records_in(&HashSet::new()), []);
     }
 
     #[test]

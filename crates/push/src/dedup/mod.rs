@@ -11,10 +11,12 @@ pub(crate) mod footers;
 mod index;
 mod known;
 mod manifest;
+mod mend;
 mod segment;
 
 pub(crate) use index::Dedup;
 pub(crate) use known::Known;
+pub use mend::{IndexState, mend_index};
 
 use backupengine_model::{ContentId, FrameRef, PackRef};
 use backupengine_seal::ContentIdKey;

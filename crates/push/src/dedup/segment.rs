@@ -12,7 +12,7 @@ use super::{Content, DedupKey, Place};
 use super::{ROLE_BLOCK, ROLE_END};
 use backupengine_model::{ContentId, PackRef, SessionNo};
 use backupengine_seal::{ContentIdKey, STATE_TAG_LEN};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -259,6 +259,11 @@ impl Segment {
         let block = self.block(at - 1)?;
         let found = block.partition_point(|(k, _)| k < key);
         Ok(block.into_iter().nth(found).filter(|(k, _)| k == key).map(|(_, place)| place))
+    }
+
+    /// Whether it has records of one of these packs.
+    pub(super) fn names_any(&self, packs: &HashSet<PackRef>) -> bool {
+        self.packs.iter().any(|pack| packs.contains(pack))
     }
 
     /// How many blocks there are.

@@ -78,7 +78,7 @@ impl Bench {
         self.dir.path().join("src").join(path)
     }
 
-    fn write(&self, path: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) {
         let path = self.src(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
@@ -95,7 +95,7 @@ impl Bench {
             device_name: "here".into(),
             tags: vec!["b".into(), "a".into()],
             created: Timestamp { secs: 1_700_000_000, nanos: 5 },
-            state: self.dir.path().join("state"),
+            state: self.state(),
             dry_run: false,
             threads: 2,
             level: 3,
@@ -106,7 +106,11 @@ impl Bench {
         push(&self.vault(), Arc::clone(&self.store), &self.device, config, &random, stop, &Quiet)
     }
 
-    fn push(&self) -> (SessionNo, PushStats) {
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub(crate) fn push(&self) -> (SessionNo, PushStats) {
         let report = self.try_push(self.config(), &AtomicBool::new(false)).unwrap();
         assert!(report.notices.is_empty(), "{:?}", report.notices);
         (report.snapshot.unwrap().0, report.stats)

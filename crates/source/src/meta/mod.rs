@@ -6,6 +6,6 @@
 mod unix;
 
 #[cfg(unix)]
-pub(crate) use unix::{Folder, Found, Look, NameKind, bytes_to_path, mounts_of, path_to_bytes, real_path};
+pub(crate) use unix::{Folder, Found, Look, NameKind, bytes_to_path, mounts_of, path_to_bytes};
 #[cfg(unix)]
-pub use unix::{LocalFiles, OwnMount, SourceFile, own_mounts};
+pub use unix::{LocalFiles, OwnMount, SourceFile, own_mounts, real_path};

@@ -147,6 +147,19 @@ impl BlobFiles {
         Ok(())
     }
 
+    /// Renames a blob to what is no blob's name.
+    pub(crate) fn set_aside(&self, key: BlobKey) -> Result<(), StoreError> {
+        let path = layout::blob_path(&self.folder, key);
+        drop(self.kept().pop(&key));
+        match fs::rename(&path, path.with_extension("damaged")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::from_io("put aside", &path, e).about(key))
+            }
+            Err(_) => Ok(()),
+            Ok(()) => path.parent().map_or(Ok(()), durable::sync_folder),
+        }
+    }
+
     /// The folder of a session's packs, made if need be, its name on the disk when this returns.
     fn folder_of(&self, session: SessionNo) -> Result<PathBuf, StoreError> {
         let packs = self.folder.join("p");
@@ -154,7 +167,18 @@ impl BlobFiles {
         // Held while syncing: whoever finds the folder there must not put into it before it is durable.
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if *durable != Some(session) {
-            match DirBuilder::new().mode(0o700).create(&path) {
+            let mut made = DirBuilder::new().mode(0o700).create(&path);
+            if made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+                // Somebody cleared all packs away: a repair stores new ones.
+                match DirBuilder::new().mode(0o700).create(&packs) {
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(StoreError::from_io("create", &packs, e));
+                    }
+                    _ => durable::sync_folder(&self.folder)?,
+                }
+                made = DirBuilder::new().mode(0o700).create(&path);
+            }
+            match made {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(StoreError::from_io("create", &path, e));
                 }

@@ -4,6 +4,7 @@
 //! BACKUPENGINE         marker: what this is, format, vault id
 //! p/SSSSSSSS/NNNNNNNN  packs        r/SSSSSSSS  roots        k/<16 hex>  key envelopes
 //! ledger               which blobs count; replaced whole, under an exclusive flock(2) on `lock`
+//! ledger.damaged       what a repair found in its place
 //! tmp/                 spools
 //! ```
 //! May not read blobs. What always holds: the marker comes last, so a folder with a marker is a whole vault;
@@ -27,6 +28,8 @@ pub(crate) const TMP: &str = "tmp";
 pub(crate) const LOCK: &str = "lock";
 /// The ledger.
 pub(crate) const LEDGER: &str = "ledger";
+/// A ledger that did not read, put aside when it was rebuilt.
+pub(crate) const LEDGER_DAMAGED: &str = "ledger.damaged";
 
 /// The layout this program knows.
 const FORMAT: u64 = 1;

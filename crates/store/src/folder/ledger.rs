@@ -7,7 +7,7 @@
 //!
 //! [`record`]: super::record
 
-use super::layout::{LEDGER, LOCK, TMP};
+use super::layout::{LEDGER, LEDGER_DAMAGED, LOCK, TMP};
 use super::record::{self, RecordError};
 use super::{durable, sweep};
 use crate::{ErrorKind, StoreError};
@@ -131,6 +131,35 @@ impl LedgerFile {
         }
         drop(held);
         Ok(answer)
+    }
+
+    /// As [`Self::change`], and from an empty ledger where it is missing or damaged; what is damaged is put aside. Whether it
+    /// was so.
+    pub(crate) fn rebuild<T>(
+        &self,
+        step: impl FnOnce(&mut LedgerState) -> Result<T, StoreError>,
+    ) -> Result<(T, bool), StoreError> {
+        let held = durable::lock(&self.folder.join(LOCK), FlockOperation::LockExclusive)?;
+        let (before, lost) = match self.state() {
+            Ok(state) => (state, false),
+            Err(error) if error.kind == ErrorKind::LedgerDamaged => (Arc::default(), true),
+            Err(error) => return Err(error),
+        };
+        let mut after = LedgerState::clone(&before);
+        let answer = step(&mut after)?;
+        if lost {
+            match fs::rename(&self.path, self.folder.join(LEDGER_DAMAGED)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::from_io("put aside", &self.path, e));
+                }
+                _ => {}
+            }
+        }
+        if lost || after != *before {
+            self.replace(&after)?;
+        }
+        drop(held);
+        Ok((answer, lost))
     }
 
     fn replace(&self, state: &LedgerState) -> Result<(), StoreError> {

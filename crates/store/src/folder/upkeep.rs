@@ -9,9 +9,11 @@ use super::{FolderStore, layout};
 use crate::port::{BoxFuture, Collection, Collector, Keeper};
 use crate::{BlobKey, BlobKind, StoreError};
 use backupengine_model::ledger::{
-    Counters, Haste, Kept, LedgerState, Move, PackRun, RuleBroken, SessionKind, SessionState,
+    Adopted, Counters, FoundSession, Haste, Kept, LedgerState, Move, PackRun, RuleBroken, SessionKind,
+    SessionState,
 };
 use backupengine_model::{DeviceId, SessionNo, Timestamp};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -54,6 +56,30 @@ impl FolderStore {
             }
         }
         Ok(())
+    }
+
+    /// Has the ledger take in what was found of the blobs and it does not know: all of it where it is missing or damaged.
+    /// `gone` says where frames lie of packs that are not stored. Says what was new to it, and whether it did not read; it
+    /// was put aside then.
+    ///
+    /// # Errors
+    /// `TooNew`, `Denied`, `Full`, `Io`. The ledger is then as it was, or missing.
+    pub fn adopt(
+        &self,
+        found: &[FoundSession],
+        gone: &BTreeMap<(SessionNo, u32), (SessionNo, u32)>,
+    ) -> Result<(Adopted, bool), StoreError> {
+        let now = (self.inner.clock)();
+        self.inner.ledger.rebuild(|state| Ok(state.adopt(found, gone, now)))
+    }
+
+    /// Puts a damaged blob aside, in the same folder under a name that is no blob's, so that its own bytes can be stored
+    /// again. One that is not there is no error.
+    ///
+    /// # Errors
+    /// `Denied`, `Io`.
+    pub fn set_aside(&self, key: BlobKey) -> Result<(), StoreError> {
+        self.inner.blobs.set_aside(key)
     }
 
     /// Keeps what a mount has opened from being purged for the next hour; `id` is the mount's own.

@@ -6,7 +6,8 @@ use super::describe;
 use super::open::open_path;
 use crate::change::Identity;
 use backupengine_model::{Attributes, Kind};
-use rustix::fs::{OFlags, SeekFrom, fstat, seek};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{OFlags, SeekFrom, fgetxattr, fstat, seek};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,6 +38,14 @@ impl SourceFile {
     /// What the system says.
     pub fn stat(&self) -> io::Result<(Attributes, Identity)> {
         Ok(describe(&fstat(&self.fd)?))
+    }
+
+    /// Value of an extended attribute; `None` where it has none of this name, or it is not to be had.
+    pub fn xattr(&self, name: &[u8]) -> Option<Vec<u8>> {
+        // Values end at 64 KiB in the kernel (XATTR_SIZE_MAX).
+        let mut value = Vec::with_capacity(64 << 10);
+        fgetxattr(&self.fd, name, spare_capacity(&mut value)).ok()?;
+        Some(value)
     }
 
     /// The next run from `offset`: (start, len, is_data); `None` at the end, which is `size`. By SEEK_DATA and

@@ -32,7 +32,7 @@ pub(crate) fn bytes_to_path(bytes: Vec<u8>) -> PathBuf {
 }
 
 /// Where a path of the snapshot lies on this system.
-pub(crate) fn real_path(path: &TreePath) -> PathBuf {
+pub fn real_path(path: &TreePath) -> PathBuf {
     bytes_to_path(path.to_slashes())
 }
 
