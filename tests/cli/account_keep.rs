@@ -81,3 +81,60 @@ fn snapshots_of_an_account_go_into_the_trash_and_come_back() {
     }
     assert_eq!(count(&second), 3);
 }
+
+/// A maintainer whose device was taken over gives everything up: an owner hears of it, and gets it back.
+#[test]
+fn a_mass_retire_is_told_and_undone() {
+    let server = Server::start();
+    let (first, second) = (Person::new(), Person::new());
+    let (account, _) = Account::with_vault(&server, &first, "a@example.org");
+    let ids: Vec<String> = ["1", "2"].iter().map(|content| push(&first, &content.repeat(5000))).collect();
+    account.let_in(&first, &second, "reader");
+    first.run(["status"]).expect(0);
+    let everything = "
+        update app.session set retired = int8multirange(int8range(0, packs)) where state = 'committed' and packs > 0;
+        update app.vault set gc_epoch = gc_epoch + 1;
+        insert into app.gc_log (tenant, vault, epoch, retired)
+          select v.tenant, v.id, v.gc_epoch, (select jsonb_agg(jsonb_build_object('session', s.s, 'from', 0, 'count', s.packs))
+            from app.session s where s.vault = v.id and s.packs > 0) from app.vault v;
+        select app.append_audit(t.id, null, null, null, 'gc-retire', ''::bytea, 'alarm') from app.tenant t";
+    server.admin().batch(everything).unwrap();
+    let status = first.run(["status", "--json"]).expect(3).json();
+    let wrong = status["wrong"][0].as_str().unwrap();
+    assert!(wrong.contains("were given up") && wrong.contains("backupengine prune"), "{wrong}");
+    assert!(
+        !second.run(["status"]).expect(0).stdout.contains("given up"),
+        "who cannot do anything is not told"
+    );
+    let pruned = first.run(["prune", "--json"]).expect(0).json();
+    assert!(pruned["packs_revived"].as_u64().unwrap() >= 2 && pruned["packs_retired"] == 0, "{pruned}");
+    first.run(["status"]).expect(0);
+    for id in &ids {
+        first.run(["ls", id]).expect(0);
+    }
+    first.run(["check", "--read-data"]).expect(0);
+}
+
+/// A writer may not hold, and its push does all the same.
+#[test]
+fn a_writers_push_holds_what_was_before_it() {
+    let server = Server::start();
+    let (first, second) = (Person::new(), Person::new());
+    let (account, _) = Account::with_vault(&server, &first, "a@example.org");
+    push(&first, "the owner's");
+    account.let_in(&first, &second, "writer");
+    let many = |person: &Person, make: &dyn Fn(usize) -> Vec<u8>| {
+        (0..20).for_each(|n| person.write(&format!("src/{n}"), make(n)));
+        let pushed = person.run(["push", person.at("src").to_str().unwrap(), "--json"]).expect(0);
+        pushed.json_lines().pop().unwrap()
+    };
+    let good = many(&second, &|n| format!("a text, number {n}, ").repeat(60).into_bytes());
+    assert_eq!(good["signals"], serde_json::json!([]));
+    let bad = many(&second, &|n| backupengine_testkit::oracle::sample::bytes(n as u64 + 1, 2000));
+    assert_eq!((&bad["held"], bad["signals"][0]["kind"].as_str()), (&good["snapshot"], Some("unreadable")));
+    account.run(&second, ["unhold", good["snapshot"].as_str().unwrap()]).expect(4);
+    let held = first.run(["forget", good["snapshot"].as_str().unwrap()]).expect(1);
+    assert!(held.stderr.contains("held against removal"), "{}", held.stderr);
+    let status = first.run(["status", "--json"]).expect(3).json();
+    assert_eq!(status["suspicious"], serde_json::json!([bad["snapshot"]]), "an owner's device says it");
+}

@@ -125,6 +125,7 @@ fn every_field_is_documented_and_printed() {
     judge.stream("cat", &cat);
     assert_eq!(cat[0]["base64"], "c21hbGw=");
     judge.document("status", &person.run(at(&["status"])).expect(0).json());
+    suspicion(&person, &mut judge, &at);
 
     let out = person.at("out");
     let restore = person.run(at(&["restore", &what, "--to", out.to_str().unwrap()])).expect(0).json_lines();
@@ -210,6 +211,37 @@ fn keeping(person: &Person, judge: &mut Judge, at: &impl Fn(&[&str]) -> Vec<Stri
     each(judge, "snapshots: each", &run(&["snapshots", "--trash"]));
     judge.document("forget: undo", &run(&["forget", "--undo", "latest"]));
     each(judge, "forget: each of forgotten", &run(&["forget", "latest~1"])["forgotten"]);
+}
+
+/// Every kind of signal but a canary that is gone: by one push, which is marked.
+fn suspicion(person: &Person, judge: &mut Judge, at: &impl Fn(&[&str]) -> Vec<String>) {
+    let canary = person.at("marked/canary").display().to_string();
+    let push = |time: &str| {
+        let marked = person.at("marked").display().to_string();
+        let ran = person.run(at(&["push", &marked, "--canary", &canary, "--time", time])).expect(0);
+        ran.json_lines().pop().unwrap()
+    };
+    let text = "a text that can be read, ".repeat(40);
+    (0..12).for_each(|n| person.write(&format!("marked/a{n}"), &text));
+    (0..20).for_each(|n| person.write(&format!("marked/b{n}"), &text));
+    person.write("marked/canary", &text);
+    assert_eq!(push("2020-01-02T00:00:00Z")["signals"], serde_json::json!([]));
+    for n in 0..32 {
+        let (old, new) = if n < 12 {
+            (format!("a{n}"), format!("a{n}.locky"))
+        } else {
+            (format!("b{}", n - 12), format!("x{n}"))
+        };
+        std::fs::remove_file(person.at("marked").join(old)).unwrap();
+        person.write(&format!("marked/{new}"), backupengine_testkit::oracle::sample::bytes(n + 1, 2000));
+    }
+    person.write("marked/canary", "touched");
+    let summary = push("2020-01-03T00:00:00Z");
+    let signals = summary["signals"].as_array().unwrap();
+    signals.iter().for_each(|signal| judge.document("push: each of signals", signal));
+    let kinds: Vec<&str> = signals.iter().map(|signal| signal["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["unreadable", "replaced", "canary_changed", "extension"]);
+    judge.stream("push", &[summary]);
 }
 
 fn rename_to_raw(path: &Path) {

@@ -49,3 +49,4 @@ mod round_trip;
 mod secrets;
 mod seen;
 mod signals;
+mod suspicious;

@@ -91,6 +91,24 @@ fn space_comes_back_when_its_time_is_over_or_now() {
 }
 
 #[test]
+fn much_that_is_given_up_at_once_is_told() {
+    let (person, first, second) = two();
+    // Neither is needed by a third one.
+    for name in ["both", "second"] {
+        std::fs::remove_file(person.at("src").join(name)).unwrap();
+    }
+    push(&person);
+    person.run(["forget", &first, &second]).expect(0);
+    let dry = person.run(["prune", "--now", "--dry-run"]).expect(0);
+    assert!(dry.stderr.contains("would be given up at once"), "{}", dry.stderr);
+    let ran = person.run(["prune", "--now", "--json"]).expect(0);
+    assert!(ran.stderr.contains("WARNING") && ran.stderr.contains("were given up at once"), "{}", ran.stderr);
+    assert_eq!(ran.json()["alarm"], true);
+    let again = person.run(["prune", "--now", "--json"]).expect(0);
+    assert_eq!((again.json()["alarm"].as_bool(), again.stderr.as_str()), (Some(false), ""));
+}
+
+#[test]
 fn without_haste_nothing_is_deleted_yet() {
     let (person, first, _) = two();
     person.run(["forget", &first]).expect(0);

@@ -247,7 +247,14 @@ pub(crate) fn forge_into(vault: &TestVault, device: &DeviceKey, role: Role, err:
     let snapshot = SnapshotRecord { session, id, device, created, root_size, head_len, label };
     now(vault.store.commit(
         device,
-        &Commit { snapshot, packs: 1, bytes: size + root_size, meta_packs: Vec::new(), gc_epoch: None },
+        &Commit {
+            snapshot,
+            packs: 1,
+            bytes: size + root_size,
+            meta_packs: Vec::new(),
+            gc_epoch: None,
+            hold: None,
+        },
     ))
     .unwrap();
 }

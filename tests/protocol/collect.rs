@@ -4,7 +4,7 @@ use crate::fixture::{Source, Tree, assert_same_as_disk};
 use crate::stepped::Stepped;
 use backupengine_format::reference::ReferenceSet;
 use backupengine_maintain::{PruneConfig, PruneError, PruneReport, prune};
-use backupengine_model::ledger::{Haste, SessionKind, SessionRecord, SnapshotRecord};
+use backupengine_model::ledger::{Haste, PackRun, SessionKind, SessionRecord, SnapshotRecord};
 use backupengine_model::{FrameKind, SessionNo, Timestamp};
 use backupengine_store::{
     BlobKey, BlobKind, ErrorKind, FolderStore, Maintainable, MemoryStore, Range, Readable, Writable,
@@ -247,6 +247,47 @@ fn from_end_to_end_in_memory() {
 #[test]
 fn from_end_to_end_in_a_folder() {
     from_end_to_end(Ground::in_folder());
+}
+
+/// Whoever retires has keys and may have been taken over: what snapshots need comes back with the next honest run, and
+/// nothing of it is deleted.
+fn out_of_spite(mut ground: Ground) {
+    let (pusher, source) = (ground.vault.pusher("laptop"), Source::new(3));
+    for _ in 0..2 {
+        source.change();
+        ground.push(&pusher, &source);
+    }
+    let packs = |ground: &Ground| -> Vec<PackRun> {
+        let all = ground.sessions().into_iter().filter(|session| session.packs > 0);
+        all.map(|s| PackRun { session: s.session, from: 0, count: s.packs }).collect()
+    };
+    let everything = packs(&ground);
+    let stored = ground.stored();
+    let begun = now(ground.store.begin_collection(Haste::Wait)).unwrap();
+    now(ground.store.retire(begun.counters, &everything)).unwrap();
+    // All their time has passed, and nobody has purged yet.
+    ground.clock.advance(4 * DAY);
+    let report = ground.prune();
+    assert_eq!((report.revived.1, report.retired.0, report.deleted.0), (stored, 0, 0), "{report:?}");
+    assert_eq!((report.stored, report.is_mass()), (stored, false));
+    assert!(ground.sessions().iter().all(|session| session.retired.is_empty()));
+    ground.check();
+    // Once is enough.
+    assert_eq!(ground.prune().revived, (0, 0));
+    ground.clock.advance(4 * DAY);
+    ground.prune();
+    assert_eq!(ground.stored(), stored);
+    ground.check();
+}
+
+#[test]
+fn what_was_given_up_out_of_spite_comes_back_in_memory() {
+    out_of_spite(Ground::in_memory());
+}
+
+#[test]
+fn what_was_given_up_out_of_spite_comes_back_in_a_folder() {
+    out_of_spite(Ground::in_folder());
 }
 
 /// Adds files of random bytes, 100 KB each.

@@ -153,9 +153,13 @@ fn the_quota_stops_grants_and_frees_what_was_given_up() {
 fn check_storage_finds_what_the_store_honours() {
     let server = Server::start();
     let storage = server.dev().storage.clone();
-    let probed = server.wait(probe(&storage)).unwrap();
+    let probed = server.wait(probe(&storage, server.dev().config().sweep.as_ref())).unwrap();
     assert!(probed.profile.checksum_sha256 && probed.profile.if_none_match && !probed.profile.content_md5);
     assert_eq!(probed.profile, storage.profile, "what --dev says of its store is what was found");
+    assert!(
+        !probed.profile.object_lock
+            && probed.report.iter().any(|line| line.starts_with("no      an object lock holds"))
+    );
     assert!(probed.report.len() >= 9);
     let said = probed.report.join("\n");
     assert!(!said.contains("X-Amz") && !said.contains(storage.secret_key.expose()), "no grant is printed");
@@ -166,6 +170,6 @@ fn check_storage_finds_what_the_store_honours() {
 
     let wrong = backupengine_server::config::Secret::new("not the key".to_owned());
     let storage = backupengine_server::config::Storage { secret_key: wrong, ..storage };
-    let refused = server.wait(probe(&storage)).unwrap_err().to_string();
+    let refused = server.wait(probe(&storage, None)).unwrap_err().to_string();
     assert!(refused.contains("key pair") && !refused.contains("X-Amz"), "{refused}");
 }

@@ -4,6 +4,7 @@
 //! policies silently and would prove nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
+mod append_only;
 mod auth;
 mod auth_factors;
 mod auth_flow;
@@ -17,6 +18,7 @@ mod auth_world;
 mod collect;
 mod grants;
 mod infra;
+mod locked;
 mod matrix;
 mod openapi;
 mod pgtap;

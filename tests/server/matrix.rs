@@ -4,7 +4,7 @@ use backupengine_api::OPERATIONS;
 use backupengine_tests::account::{Device, DeviceKeys, Request, Server, Session, User, base64, idem};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Operation; owner, maintainer, writer, reader; a device that waits; an owner whose one-time code is eleven minutes
 /// old. Bodies are such that nothing much happens: a device, session or snapshot that is not there.
@@ -108,6 +108,34 @@ fn what_matters_needs_a_fresh_one_time_code() {
     server.admin().execute(older, &[]).unwrap();
     for (op, _, _, stale) in TABLE {
         world.expect(&world.stale, op, stale, "with an old one-time code");
+    }
+}
+
+/// What only owners may do wants a fresh one-time code, unless it stands here with its reason. A new operation that only
+/// owners may call has to be one or the other.
+#[test]
+fn what_only_owners_may_do_wants_a_fresh_code() {
+    let without: BTreeMap<&str, &str> = [
+        ("vault-create", "there is nothing yet that it could harm"),
+        ("snapshot-tag", "a label says nothing of content; the root keeps what was pushed"),
+    ]
+    .into();
+    let mut owners = 0;
+    for (op, [owner, others @ ..], _, stale) in TABLE {
+        if *owner == NO || others.iter().any(|code| *code != NO) {
+            continue;
+        }
+        owners += 1;
+        assert_eq!(*stale == "fresh_totp_required", !without.contains_key(op), "{op}: {:?}", without.get(op));
+    }
+    assert!(owners > without.len() && without.keys().all(|op| TABLE.iter().any(|(name, ..)| name == op)));
+    // The database says the same of those that need it on every call.
+    let server = Server::start();
+    let rows =
+        server.admin().query("select name from app.operation where roles = '{owner}' and fresh_totp", &[]);
+    let kept: BTreeSet<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();
+    for op in ["snapshot-trash", "snapshot-untrash", "snapshot-hold", "retention-set"] {
+        assert!(kept.contains(op), "{op}");
     }
 }
 

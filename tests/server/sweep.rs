@@ -122,7 +122,7 @@ fn what_was_given_up_goes_when_it_is_due_and_nothing_else() {
             format!("p/{:08x}/00000001", aborted.number),
         ],
     );
-    assert_eq!(pass(&server, |_| ()), Swept { objects: 5, failed: 0 });
+    assert_eq!(pass(&server, |_| ()), Swept { objects: 5, failed: 0, locked: 0 });
     assert_eq!(&before - &objects(&server), expected);
     assert_eq!((entries(&server), pass(&server, |_| ())), (0, Swept::default()));
     // What stays is read, and what is being written goes on.
@@ -149,7 +149,7 @@ fn what_cannot_be_deleted_is_tried_again_and_keeps_no_other_vault_waiting() {
         sweep.access_key = config.storage.access_key.clone();
         sweep.secret_key = config.storage.secret_key.clone();
     });
-    assert_eq!((own, entries(&server)), (Swept { objects: 0, failed: 2 }, 4));
+    assert_eq!((own, entries(&server)), (Swept { objects: 0, failed: 2, locked: 0 }, 4));
     assert_eq!(objects(&server), before);
     // Nothing is deleted where nobody may.
     let none = server.wait(async {
@@ -162,13 +162,13 @@ fn what_cannot_be_deleted_is_tried_again_and_keeps_no_other_vault_waiting() {
     let root = server.objects().join(&of_bob).join(format!("r/{other:08x}"));
     std::fs::remove_file(&root).unwrap();
     std::fs::create_dir(&root).unwrap();
-    assert_eq!(pass(&server, |_| ()), Swept { objects: 2, failed: 1 });
+    assert_eq!(pass(&server, |_| ()), Swept { objects: 2, failed: 1, locked: 0 });
     let pack =
         |vault: &str, session: u64| server.objects().join(vault).join(format!("p/{session:08x}/00000000"));
     assert!(!pack(&vault, session).exists() && pack(&of_bob, other).exists());
     assert_eq!(entries(&server), 2);
     std::fs::remove_dir(&root).unwrap();
-    assert_eq!(pass(&server, |_| ()), Swept { objects: 2, failed: 0 });
+    assert_eq!(pass(&server, |_| ()), Swept { objects: 2, failed: 0, locked: 0 });
     assert!(!pack(&of_bob, other).exists());
     assert_eq!(entries(&server), 0);
 }

@@ -72,16 +72,26 @@ impl Server {
         dev: impl FnOnce(&mut DevConfig),
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let mut server = Self::with(dev);
+        Self::behind_server(control, Self::with(dev), |_, config| {
+            let store = config.storage.endpoint.strip_prefix("http://").unwrap();
+            storage.passes_to(store.parse().unwrap());
+            storage.base().clone_into(&mut config.storage.endpoint);
+            change(config);
+        })
+    }
+
+    /// Behind what passes calls on; settings and database may be changed before it serves.
+    pub fn behind_with(control: &Relay, change: impl FnOnce(&Self, &mut Config)) -> Self {
+        Self::behind_server(control, Self::start(), change)
+    }
+
+    fn behind_server(control: &Relay, mut server: Self, change: impl FnOnce(&Self, &mut Config)) -> Self {
         let mut config = server.dev().config().clone();
-        let store = config.storage.endpoint.strip_prefix("http://").unwrap();
-        storage.passes_to(store.parse().unwrap());
-        storage.base().clone_into(&mut config.storage.endpoint);
         config.listen = ([127, 0, 0, 1], 0).into();
         control.base().clone_into(&mut config.public_url);
         let regions = [(config.region.clone(), control.base().to_owned())];
         config.directory = Directory { regions: regions.into() };
-        change(&mut config);
+        change(&server, &mut config);
         let running = server.wait(async { App::new(config).await?.serve().await });
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         control.passes_to(running.address);

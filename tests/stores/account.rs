@@ -328,7 +328,7 @@ fn commit_of(session: SessionNo, store: &PresignedStore) -> Commit {
         head_len: 10,
         label: Vec::new(),
     };
-    Commit { snapshot, packs: 0, bytes: 64, meta_packs: Vec::new(), gc_epoch: None }
+    Commit { snapshot, packs: 0, bytes: 64, meta_packs: Vec::new(), gc_epoch: None, hold: None }
 }
 
 /// Sixteen at once; two were refused by storage or the ledger without harm to the others.

@@ -47,7 +47,7 @@ pub(crate) fn commit_of(session: SessionNo) -> Commit {
         head_len: 3,
         label: b"label".to_vec(),
     };
-    Commit { snapshot, packs: 0, bytes: 5, meta_packs: Vec::new(), gc_epoch: None }
+    Commit { snapshot, packs: 0, bytes: 5, meta_packs: Vec::new(), gc_epoch: None, hold: None }
 }
 
 pub(crate) fn snapshot(store: &FolderStore) -> Result<SessionNo, StoreError> {

@@ -19,8 +19,26 @@ pub struct UsageAnswer {
     pub devices: u32,
     /// Live ones.
     pub snapshots: u64,
+    /// For owners: so much was retired that it may be an attack, and it can still be brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<RetireAlarm>,
     /// Server's time.
     pub now: i64,
+}
+
+/// More than a set share of a vault was retired. Nobody deletes it for three days after that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RetireAlarm {
+    /// Bytes that were retired and can be brought back.
+    pub retired: u64,
+    /// Bytes of the vault.
+    pub of: u64,
+    /// When more than the share was retired last.
+    pub at: i64,
+    /// Whose doing that was, 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// A page of the audit.

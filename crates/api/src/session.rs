@@ -139,6 +139,9 @@ pub struct CommitSession {
     /// The epoch the caller has taken in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gc_epoch: Option<u64>,
+    /// A snapshot of the same device that is held from now on; one that is not there, or another device's, is no error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<u32>,
 }
 
 /// A run of packs of one session.

@@ -216,6 +216,10 @@ pub(crate) struct Push {
     /// Name of this device in the snapshot [default: the host name]
     #[arg(long, value_name = "N")]
     pub(crate) device_name: Option<String>,
+    /// A file nobody is to touch: where it is gone or was written to, the push is marked as suspicious (again for
+    /// more) [also: canaries in the config file]
+    #[arg(long = "canary", value_name = "PATH")]
+    pub(crate) canaries: Vec<PathBuf>,
     /// Look and count, store nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -62,6 +62,9 @@ pub(crate) struct Config {
     pub(crate) vault: Option<PathBuf>,
     /// What this device is called.
     pub(crate) device_name: Option<String>,
+    /// Files nobody is to touch, absolute: a push looks at those that lie in what it pushes.
+    #[serde(default)]
+    pub(crate) canaries: Vec<PathBuf>,
 }
 
 impl Config {
@@ -78,7 +81,7 @@ impl Config {
         toml::from_str(&text).map_err(|error| {
             let text = error.message().lines().next().unwrap_or_default().to_owned();
             Failure::new(Kind::Usage, format!("the config file {} does not read: {text}", path.display()))
-                .hint("it may hold: vault = \"/path\" and device_name = \"name\"")
+                .hint("it may hold: vault = \"/path\", device_name = \"name\" and canaries = [\"/path\"]")
         })
     }
 

@@ -31,4 +31,4 @@ pub use node::{
     Attributes, DataSpan, Kind, Node, NodeFlags, SpanKind, Timestamp, Totals, XattrName, allocated_blocks,
 };
 pub use ports::{ContentReader, DirPage, DirSlot, Nearness, ReadError, ReadFailure, TreeReader};
-pub use snapshot::{SelectError, SnapshotInfo, SnapshotSelector, select};
+pub use snapshot::{SUSPICIOUS, SelectError, SnapshotInfo, SnapshotSelector, select};

@@ -24,6 +24,17 @@ pub struct SnapshotInfo {
     pub sources: Vec<Vec<u8>>,
 }
 
+/// The tag of a snapshot whose push looked like the work of ransomware (FORMAT.md, *Marks*): retention lets it take no
+/// other snapshot's place. An owner who looked takes it away like any other tag.
+pub const SUSPICIOUS: &str = "suspicious";
+
+impl SnapshotInfo {
+    /// Whether it is marked with [`SUSPICIOUS`].
+    pub fn is_suspicious(&self) -> bool {
+        self.tags.iter().any(|tag| tag == SUSPICIOUS)
+    }
+}
+
 /// How a person names a snapshot (cli.md): `latest`, `latest~2`, `@time`, an id prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotSelector {

@@ -49,6 +49,8 @@ pub(crate) struct Assembler<'a> {
     unplaced: HashMap<ContentId, (FrameSlot, u32)>,
     queues: [VecDeque<Waiting>; 2],
     stream: Option<(Box<Draft>, Extents)>,
+    /// Bytes of the file at hand that no earlier session stored.
+    fresh: u64,
 }
 
 /// A bundle on its way through a compressor.
@@ -78,6 +80,7 @@ impl<'a> Assembler<'a> {
             unplaced: HashMap::new(),
             queues: Default::default(),
             stream: None,
+            fresh: 0,
         }
     }
 
@@ -123,7 +126,10 @@ impl<'a> Assembler<'a> {
                 self.group(drafts, reads)?;
                 drop(share);
             }
-            Event::StreamBegin(draft) => self.stream = Some((draft, Extents::default())),
+            Event::StreamBegin(draft) => {
+                self.fresh = 0;
+                self.stream = Some((draft, Extents::default()));
+            }
             Event::StreamHole(len) => self.run_of_stream(Run::Hole(len))?,
             Event::StreamChunk(ready, share) => {
                 let chunk = ready.recv().map_err(|_| self.lost("a reader"))?;
@@ -179,9 +185,11 @@ impl<'a> Assembler<'a> {
     }
 
     fn file(&mut self, mut draft: Draft, file: ReadFile) -> Result<(), PushError> {
-        let ReadFile { body, attributes, identity } = file;
+        let ReadFile { body, attributes, identity, look } = file;
         draft.attributes = attributes;
         draft.identity = identity;
+        draft.look = look;
+        self.fresh = 0;
         let content = match body {
             Body::Empty => Piece::Ready(Content::None),
             Body::Inline(bytes) => {
@@ -197,6 +205,7 @@ impl<'a> Assembler<'a> {
                 Piece::Ready(self.end_extents(extents)?)
             }
         };
+        self.shared.tally.read(&draft, look, self.fresh);
         self.admit(draft, Some(content))
     }
 
@@ -219,6 +228,8 @@ impl<'a> Assembler<'a> {
         draft.attributes = end.attributes;
         draft.attributes.flags = end.flags;
         draft.identity = end.identity;
+        draft.look = end.look;
+        self.shared.tally.read(&draft, end.look, self.fresh);
         let content = self.end_extents(extents)?;
         self.admit(*draft, Some(Piece::Ready(content)))
     }
@@ -259,8 +270,10 @@ impl<'a> Assembler<'a> {
         let found = chunk.found.or_else(|| self.dedup.find_own(&key));
         if let Some(Place { pack, offset, content: Stored::Chunk { lens } }) = found {
             count.chunks_reused.add(1);
+            self.fresh += if pack.session == self.shared.session { chunk.len } else { 0 };
             return Ok((pack, offset, lens));
         }
+        self.fresh += chunk.len;
         let contents = vec![FooterContent::Chunk { id: chunk.id, frames: chunk.frames.len() as u32 }];
         let placed = self.packer.place(Lane::Chunks, FrameKind::Data, chunk.frames, contents)?;
         count.chunks_new.add(1);
@@ -277,11 +290,13 @@ impl<'a> Assembler<'a> {
         if piece.named {
             if let Some((slot, inner)) = self.unplaced.get(&id) {
                 count.chunks_reused.add(1);
+                self.fresh += piece.bytes.len() as u64;
                 return Ok(Piece::Waiting(Arc::clone(slot), *inner));
             }
             let found = piece.found.clone().or_else(|| self.dedup.find_own(&DedupKey { id, piece: true }));
             if let Some(Place { pack, offset, content: Stored::Piece { stored_len, inner } }) = found {
                 count.chunks_reused.add(1);
+                self.fresh += if pack.session == self.shared.session { piece.bytes.len() as u64 } else { 0 };
                 return Ok(Piece::Ready(Content::Bundle {
                     frame: FrameRef { pack, offset, stored_len },
                     inner,
@@ -290,6 +305,7 @@ impl<'a> Assembler<'a> {
         }
         count.chunks_new.add(1);
         count.bytes_new.add(piece.bytes.len() as u64);
+        self.fresh += piece.bytes.len() as u64;
         if !self.bundle.has_room(piece.bytes.len()) {
             self.close_bundle()?;
         }

@@ -19,6 +19,9 @@ pub struct PushConfig {
     pub device_name: String,
     /// Tags of the snapshot, in any order.
     pub tags: Vec<String>,
+    /// Files that nobody is to touch, absolute, with links among their parents resolved: one that is gone or was written
+    /// to since the last push is a signal.
+    pub canaries: Vec<PathBuf>,
     /// When the push counts as begun (`--time`, else now).
     pub created: Timestamp,
     /// Folder for side files and the dedup index; all of it may be deleted at any time.

@@ -19,7 +19,8 @@ use backupengine_format::page::Xattr;
 use backupengine_format::root::RootRecord;
 use backupengine_model::ledger::{Commit, SnapshotRecord};
 use backupengine_model::{
-    Attributes, DeviceId, FrameKind, PackRef, RootHash, SessionNo, SnapshotId, SnapshotInfo, Totals,
+    Attributes, DeviceId, FrameKind, PackRef, RootHash, SUSPICIOUS, SessionNo, SnapshotId, SnapshotInfo,
+    Totals,
 };
 use backupengine_store::BlobKey;
 use backupengine_vault::Vault;
@@ -36,6 +37,10 @@ pub(crate) struct Facts {
     pub(crate) packs: u32,
     /// Bytes of those packs.
     pub(crate) bytes: u64,
+    /// Whether the push is to be marked,
+    pub(crate) suspicious: bool,
+    /// and which earlier snapshot is to be held then.
+    pub(crate) hold: Option<SessionNo>,
 }
 
 /// How the new root is tied to those before it.
@@ -96,6 +101,7 @@ pub(crate) fn finish(
     let set = sealer.frame(&tree.references.encode());
     let reference_set = open.push(FrameKind::ReferenceSet, set, Vec::new(), None)?;
     let mut tags = config.tags.clone();
+    tags.extend(facts.suspicious.then(|| SUSPICIOUS.to_owned()));
     tags.sort_unstable();
     tags.dedup();
     let info = SnapshotInfo {
@@ -138,7 +144,8 @@ pub(crate) fn finish(
     let snapshot = session::record(vault, &info, root_size, head_len, source.random);
     let meta_packs = session::meta_packs(&record);
     let bytes = facts.bytes + root_size;
-    let mut commit = Commit { snapshot, packs: facts.packs, bytes, meta_packs, gc_epoch: None };
+    let (packs, hold) = (facts.packs, facts.hold);
+    let mut commit = Commit { snapshot, packs, bytes, meta_packs, gc_epoch: None, hold };
     commit::commit(vault, source.store, info.device, &mut commit, &tree.references)?;
     Ok(Made { record: commit.snapshot, root })
 }

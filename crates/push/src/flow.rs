@@ -7,6 +7,7 @@
 use crate::budget::Share;
 use crate::dedup::Place;
 use crate::sealer::{PlainFrame, Texture};
+use crate::signals::{Look, Past};
 use backupengine_format::page::{Content, Xattr};
 use backupengine_model::{Attributes, Class, ContentId, FrameRef, NodeFlags, TreePath};
 use backupengine_source::{Identity, Notice};
@@ -35,6 +36,10 @@ pub(crate) struct Draft {
     pub(crate) link: LinkDraft,
     /// Keyed hash of its key where it is known already.
     pub(crate) key_hash: Option<u64>,
+    /// What its bytes look like, once that is known.
+    pub(crate) look: Look,
+    /// What is known of its past.
+    pub(crate) past: Past,
 }
 
 impl Draft {
@@ -115,6 +120,7 @@ pub(crate) struct StreamEnd {
     pub(crate) attributes: Attributes,
     pub(crate) identity: Identity,
     pub(crate) flags: NodeFlags,
+    pub(crate) look: Look,
 }
 
 /// What a reader made of one file.
@@ -126,6 +132,7 @@ pub(crate) struct ReadFile {
     /// As the file showed them when it was read; size is what was read.
     pub(crate) attributes: Attributes,
     pub(crate) identity: Identity,
+    pub(crate) look: Look,
 }
 
 /// The bytes of a file that was read whole.

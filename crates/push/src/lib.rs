@@ -56,6 +56,7 @@ mod finish;
 mod flow;
 mod kept;
 mod lost;
+mod mark;
 mod packer;
 mod pages;
 mod parent;
@@ -69,6 +70,7 @@ mod seeds;
 mod session;
 mod shared;
 mod side_file;
+mod signals;
 mod stats;
 mod stream;
 #[cfg(test)]
@@ -83,6 +85,7 @@ pub use error::PushError;
 pub use lost::{LostPlace, note_lost};
 pub use remains::LiveRemains;
 pub use seeds::LiveSeeds;
+pub use signals::Signal;
 pub use stats::{Observer, PushStats};
 
 use backupengine_model::ledger::SnapshotRecord;
@@ -109,6 +112,11 @@ pub struct PushReport {
     pub stats: PushStats,
     /// Unreadable, vanished, torn, skipped: each listed, by path.
     pub notices: Vec<Notice>,
+    /// Signs of ransomware. Where there are any, the snapshot was made all the same and has the tag
+    /// [`SUSPICIOUS`](backupengine_model::SUSPICIOUS).
+    pub signals: Vec<Signal>,
+    /// The last snapshot of this device and these sources without that tag: it is held now.
+    pub held: Option<SnapshotId>,
 }
 
 /// Pushes. `random` fills buffers with fresh random bytes; `stop` is polled and ends it with `Interrupted`.

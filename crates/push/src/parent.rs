@@ -39,6 +39,9 @@ pub(crate) fn same_sources(a: &[Vec<u8>], b: &[Vec<u8>]) -> bool {
     sorted(a) == sorted(b)
 }
 
+/// Told of nodes of the parent that the walk did not meet.
+pub(crate) type Passed<'a> = dyn FnMut(&LeafEntry, Option<&SideRecord>) + 'a;
+
 /// The parent's nodes of one class, in order.
 pub(crate) struct ParentStream {
     class: Class,
@@ -47,6 +50,8 @@ pub(crate) struct ParentStream {
     at: usize,
     side: Option<SideReader>,
     record: Option<SideRecord>,
+    /// The walk met the current node.
+    met: bool,
 }
 
 impl ParentStream {
@@ -59,7 +64,7 @@ impl ParentStream {
                 .ok()
         });
         let side = parent.and_then(|session| SideReader::open(side_folder, session, class));
-        Self { class, leaves, page: None, at: 0, side, record: None }
+        Self { class, leaves, page: None, at: 0, side, record: None, met: false }
     }
 
     /// Reads the first leaf of a class for what is kept of it on the way: the stream then need not wait for it.
@@ -72,22 +77,24 @@ impl ParentStream {
     }
 
     /// The parent's node of this name, if it has one. Asked in ascending order. Leaves that are reached are
-    /// announced to `tell`.
+    /// announced to `tell`, nodes that are passed and were never asked for to `gone`.
     pub(crate) fn find(
         &mut self,
         parent: &TreePath,
         name: &[u8],
         tell: &mut dyn FnMut(Event),
+        gone: &mut Passed<'_>,
     ) -> Option<(&LeafEntry, Option<&SideRecord>)> {
         loop {
             match self.current().map(|entry| compare(entry, parent, name)) {
-                Some(Ordering::Less) => self.advance(),
+                Some(Ordering::Less) => self.advance(gone),
                 Some(Ordering::Equal) => break,
                 Some(Ordering::Greater) => return None,
                 None if !self.next_page(tell) => return None,
                 None => {}
             }
         }
+        self.met = true;
         let entry = self.page.as_ref()?.entries.get(self.at)?;
         Some((entry, self.record.as_ref()))
     }
@@ -96,7 +103,22 @@ impl ParentStream {
         self.page.as_ref()?.entries.get(self.at)
     }
 
-    fn advance(&mut self) {
+    /// Passes all that is left: the walk is complete.
+    pub(crate) fn pass_rest(&mut self, gone: &mut Passed<'_>) {
+        loop {
+            if self.current().is_some() {
+                self.advance(gone);
+            } else if !self.next_page(&mut |_| ()) {
+                return;
+            }
+        }
+    }
+
+    fn advance(&mut self, gone: &mut Passed<'_>) {
+        if let Some(entry) = self.current().filter(|_| !self.met) {
+            gone(entry, self.record.as_ref());
+        }
+        self.met = false;
         self.at += 1;
         if self.current().is_some() {
             self.record = self.side.as_mut().and_then(SideReader::next);

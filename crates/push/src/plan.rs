@@ -44,6 +44,7 @@ pub(crate) fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::Look;
     use backupengine_format::page::{Content, HardLink};
     use backupengine_model::{Timestamp, TreePath};
     use std::sync::Arc;
@@ -77,7 +78,7 @@ mod tests {
     fn only_a_file_known_by_all_its_marks_is_the_same() {
         let was = entry();
         let identity = Identity { device: 9, inode: 4, ctime: NOW };
-        let record = SideRecord { key_hash: 77, ctime: NOW, inode: 4 };
+        let record = SideRecord { key_hash: 77, ctime: NOW, inode: 4, look: Look::Plain };
         let verdict = |attributes: &Attributes, identity: &Identity, record: Option<&SideRecord>| {
             judge(attributes, identity, Some((&was, record)), || 77)
         };

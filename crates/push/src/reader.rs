@@ -11,6 +11,7 @@ use crate::dedup::DedupKey;
 use crate::flow::{Body, ChunkOut, FileRead, Job, PieceOut, ReadFile, ReadTask, Run};
 use crate::sealer::{Sealer, Texture};
 use crate::shared::Shared;
+use crate::signals::Look;
 use backupengine_format::limits::INLINE_MAX;
 use backupengine_model::{Attributes, NodeFlags, Timestamp};
 use backupengine_source::{Identity, Notice, NoticeKind, SourceFile, same_state};
@@ -144,15 +145,13 @@ fn read_once(shared: &Shared<'_>, sealer: &mut Sealer, task: &ReadTask) -> io::R
         spans.push((len, data));
     }
     let holes = spans.iter().any(|(_, data)| !data);
-    let mut read = 0;
-    let body = if holes {
-        let (runs, len) = read_runs(shared, sealer, &file, &spans)?;
-        read = len;
-        Body::Runs(runs)
+    let (body, read, look) = if holes {
+        let (runs, read, look) = read_runs(shared, sealer, &file, &spans)?;
+        (Body::Runs(runs), read, look)
     } else {
         let bytes = read_span(&file, 0, size)?;
-        read += bytes.len() as u64;
-        body_of(shared, sealer, bytes)
+        let (read, look) = (bytes.len() as u64, Look::of(&bytes));
+        (body_of(shared, sealer, bytes), read, look)
     };
     let after = file.stat()?;
     let same = same_state((&before.0, &before.1), (&after.0, &after.1));
@@ -160,7 +159,7 @@ fn read_once(shared: &Shared<'_>, sealer: &mut Sealer, task: &ReadTask) -> io::R
     attributes.size = read;
     attributes.allocated = allocated(&body);
     attributes.flags = NodeFlags::default();
-    Ok((ReadFile { body, attributes, identity }, held_still))
+    Ok((ReadFile { body, attributes, identity, look }, held_still))
 }
 
 fn allocated(body: &Body) -> Option<u64> {
@@ -210,9 +209,9 @@ fn read_runs(
     sealer: &mut Sealer,
     file: &SourceFile,
     spans: &[(u64, bool)],
-) -> io::Result<(Vec<Run>, u64)> {
+) -> io::Result<(Vec<Run>, u64, Look)> {
     let mut runs = Vec::new();
-    let mut at = 0;
+    let (mut at, mut look) = (0, Look::Unknown);
     for &(len, data) in spans {
         if !data {
             runs.push(Run::Hole(len));
@@ -222,12 +221,15 @@ fn read_runs(
         let bytes = read_span(file, at, len)?;
         shared.progress.count.bytes_read.add(bytes.len() as u64);
         at += bytes.len() as u64;
+        if look == Look::Unknown {
+            look = Look::of(&bytes);
+        }
         runs.extend(cut(shared, sealer, &bytes));
         if (bytes.len() as u64) < len {
             break;
         }
     }
-    Ok((runs, at))
+    Ok((runs, at, look))
 }
 
 #[cfg(test)]

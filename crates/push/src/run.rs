@@ -15,6 +15,7 @@ use crate::error::PushError;
 use crate::finish::{self, Chain, Facts, sources};
 use crate::kept::Keep;
 use crate::lost::Lost;
+use crate::mark;
 use crate::packer::{PackSource, Packer};
 use crate::parent::{self, ParentStream, same_sources};
 use crate::putting::{Putting, at_once};
@@ -22,6 +23,7 @@ use crate::reader;
 use crate::session::{self, StateLock};
 use crate::shared::Shared;
 use crate::side_file::{self, SideWriter};
+use crate::signals::{Tally, Watch};
 use crate::stats::{Observer, Progress};
 use crate::tree::{FinishedTree, TreeWriter};
 use crate::waiting::finish_xattrs;
@@ -99,6 +101,7 @@ impl Run<'_> {
             chunker: Chunker::new(ChunkParams::DEFAULT, &keyring.gear()),
             dedup,
             progress: Progress::new(self.observer),
+            tally: Tally::default(),
             session,
             level: self.config.level,
             lost: self.lost(),
@@ -119,9 +122,10 @@ impl Run<'_> {
         let parent = self.parent(&list).map(|(info, _)| info.session);
         let shared = self.shared(None, SessionNo(0));
         let budget = Budget::new(BYTES_IN_FLIGHT);
-        Walk::new(&shared, None, budget, self.streams(parent)).run(walker)?;
+        Walk::new(&shared, None, budget, self.streams(parent), None).run(walker)?;
         let (stats, notices) = (shared.progress.stats(), shared.progress.take_notices());
-        Ok(PushReport { snapshot: None, record: None, root: None, stats, notices })
+        let (signals, held) = (Vec::new(), None);
+        Ok(PushReport { snapshot: None, record: None, root: None, stats, notices, signals, held })
     }
 
     /// Pushes.
@@ -168,7 +172,13 @@ impl Run<'_> {
         let Assembled { mut tree, xattrs, packs, bytes, rest } = assembled;
         let sides = std::mem::take(&mut tree.sides);
         let attributes = Attributes { flags: NodeFlags::default(), allocated: None, ..root.attributes };
-        let facts = Facts { attributes, xattrs, chain, packs, bytes: session.bytes + bytes };
+        let signals = shared.tally.judge();
+        let suspicious = !signals.is_empty();
+        let held = mark::before(&list, device, &sources(self.config)).filter(|_| suspicious);
+        let hold = held.map(|info| info.session);
+        let held = held.map(|info| info.id);
+        let bytes = session.bytes + bytes;
+        let facts = Facts { attributes, xattrs, chain, packs, bytes, suspicious, hold };
         shared.go_on()?;
         let made = match finish::finish(self.vault, self.device, self.config, rest, tree, facts) {
             Err(error @ (PushError::Healed { .. } | PushError::Gone { .. })) => {
@@ -192,7 +202,8 @@ impl Run<'_> {
             claim.end();
         }
         let snapshot = Some((session.number, made.record.id));
-        Ok(PushReport { snapshot, record: Some(made.record), root: Some(made.root), stats, notices })
+        let (record, root) = (Some(made.record), Some(made.root));
+        Ok(PushReport { snapshot, record, root, stats, notices, signals, held })
     }
 
     fn stages<'s>(
@@ -243,7 +254,9 @@ impl Run<'_> {
                 done
             });
             let budget = Budget::new(BYTES_IN_FLIGHT);
-            let walked = Walk::new(shared, Some(outlets), budget, streams).run(walker);
+            let earlier = self.predecessor(parent.map(|(info, _)| info));
+            let watch = earlier.map(|_| Watch::new(&shared.tally, &self.config.canaries));
+            let walked = Walk::new(shared, Some(outlets), budget, streams, watch).run(walker);
             let assembled = joined(assembling);
             threads_that_put.into_iter().try_for_each(joined)?;
             walked.and(assembled?)
@@ -260,12 +273,15 @@ impl Run<'_> {
             .ok()
     }
 
+    /// The snapshot to build on, if it is one of this device's and of these sources.
+    fn predecessor<'i>(&self, parent: Option<&'i SnapshotInfo>) -> Option<&'i SnapshotInfo> {
+        let own = parent.filter(|info| info.device == self.device.key.id());
+        own.filter(|info| same_sources(&info.sources, &sources(self.config)))
+    }
+
     /// Gives the side files their names and removes what they replace.
     fn keep_state(&self, sides: Vec<SideWriter>, parent: Option<&SnapshotInfo>, may_sweep: bool) {
-        let replaced = parent
-            .filter(|info| info.device == self.device.key.id())
-            .filter(|info| same_sources(&info.sources, &sources(self.config)))
-            .map(|info| info.session);
+        let replaced = self.predecessor(parent).map(|info| info.session);
         let kept = sides.into_iter().try_for_each(SideWriter::finish);
         let swept = || side_file::sweep(Path::new(&self.side_folder()), replaced);
         if let Err(error) = kept.and_then(|()| if may_sweep { swept() } else { Ok(()) }) {

@@ -3,6 +3,7 @@
 //! May not know where a frame will stand: the seal itself is laid on by the packer, which knows the offset.
 //! What always holds: the body is never longer than the plaintext, and a zstd body states its content size.
 //! Tested below.
+use crate::signals::{is_even, places};
 use backupengine_format::limits::DATA_FRAME_MAX;
 use backupengine_format::pack::codec;
 use backupengine_seal::TAG_LEN;
@@ -34,23 +35,10 @@ pub(crate) struct Texture(AtomicBool);
 /// Bytes looked at to tell noise: 16 places of 256.
 const SAMPLE: usize = 4096;
 
-/// Whether the bytes are spread so evenly that only repetition could make them smaller: compressed or encrypted
-/// data. By the sum of squared counts over a sample, which for even bytes is `n + n * n / 256` and grows
-/// quickly with any skew; a tenth more is let pass.
+/// Whether only repetition could make the bytes smaller: compressed or encrypted data.
 fn looks_like_noise(plain: &[u8]) -> bool {
     const PLACES: usize = 16;
-    let mut counts = [0u64; 256];
-    let step = plain.len() / PLACES;
-    if step < SAMPLE / PLACES {
-        return false;
-    }
-    for place in 0..PLACES {
-        for &byte in &plain[place * step..place * step + SAMPLE / PLACES] {
-            counts[usize::from(byte)] += 1;
-        }
-    }
-    let n = SAMPLE as u64;
-    counts.iter().map(|c| c * c).sum::<u64>() * 10 < (n + n * n / 256) * 11
+    plain.len() >= SAMPLE && is_even(places(plain, PLACES, SAMPLE / PLACES))
 }
 
 /// One thread's compressor.

@@ -11,6 +11,7 @@ use crate::claim::{Claim, Claims};
 use crate::commit;
 use crate::dedup::footers::{PackEnd, packs_of};
 use crate::error::PushError;
+use crate::mark;
 use backupengine_format::label;
 use backupengine_format::reference::ReferenceSet;
 use backupengine_format::root::RootRecord;
@@ -216,7 +217,12 @@ fn finished(
     let bytes = packs.iter().map(|pack| pack.size).sum::<u64>() + end.total();
     let packs = packs.last().map_or(0, |pack| pack.number + 1);
     let snapshot = record(vault, &info, end.total(), head_len, random);
-    let commit = Commit { snapshot, packs, bytes, meta_packs, gc_epoch: None };
+    let hold = if info.is_suspicious() {
+        mark::before(&vault.list()?, device, &info.sources).map(|info| info.session)
+    } else {
+        None
+    };
+    let commit = Commit { snapshot, packs, bytes, meta_packs, gc_epoch: None, hold };
     Ok(Some((commit, references)))
 }
 

@@ -4,6 +4,7 @@
 use crate::dedup::Dedup;
 use crate::error::PushError;
 use crate::lost::Lost;
+use crate::signals::Tally;
 use crate::stats::Progress;
 use backupengine_chunk::Chunker;
 use backupengine_model::{Kind, SessionNo};
@@ -16,6 +17,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) chunker: Chunker,
     pub(crate) dedup: Option<&'a Dedup<'a>>,
     pub(crate) progress: Progress<'a>,
+    /// Signs of ransomware.
+    pub(crate) tally: Tally,
     pub(crate) session: SessionNo,
     pub(crate) level: i32,
     /// What a check found to be lost.

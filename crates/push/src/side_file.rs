@@ -1,11 +1,12 @@
 //! What this device alone keeps of a snapshot's nodes: change time and inode, by which an unchanged file is
-//! known without opening it.
+//! known without opening it, and what its bytes looked like.
 //!
 //! **What it is.** One file per snapshot and class; record n belongs to the n-th node of that class. Each
 //! record carries a hash of its node's key, so that a file that does not fit its snapshot gives nothing.
 //! **What it may not do.** Leave the device, or be needed: without it files are read again.
 //! **What always holds.** Records after a damaged block are not given out.
 //! **Where it is tested.** Below.
+use crate::signals::Look;
 use backupengine_model::{Class, SessionNo, Timestamp};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 8] = b"BKESIDE1";
 const RECORD_LEN: usize = 28;
 const BLOCK_RECORDS: usize = 512;
+/// Nanoseconds take 30 bits; the look lies in the two above.
+const NANOS_BITS: u32 = 30;
 /// Side files of this many snapshots are kept: one for each set of sources that is pushed in turn.
 const KEEP: usize = 8;
 
@@ -26,18 +29,21 @@ pub(crate) struct SideRecord {
     pub(crate) ctime: Timestamp,
     /// Inode number when it was read.
     pub(crate) inode: u64,
+    /// What its bytes looked like then.
+    pub(crate) look: Look,
 }
 
 impl SideRecord {
     /// Of a node that must be read again next time: no file has inode 0.
     pub(crate) fn distrusted(key_hash: u64) -> Self {
-        Self { key_hash, ctime: Timestamp::default(), inode: 0 }
+        Self { key_hash, ctime: Timestamp::default(), inode: 0, look: Look::Unknown }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key_hash.to_le_bytes());
         out.extend_from_slice(&self.ctime.secs.to_le_bytes());
-        out.extend_from_slice(&self.ctime.nanos.to_le_bytes());
+        let nanos = self.ctime.nanos & ((1 << NANOS_BITS) - 1);
+        out.extend_from_slice(&(nanos | (self.look as u32) << NANOS_BITS).to_le_bytes());
         out.extend_from_slice(&self.inode.to_le_bytes());
     }
 
@@ -46,9 +52,11 @@ impl SideRecord {
         let (secs, rest) = rest.split_first_chunk::<8>()?;
         let (nanos, rest) = rest.split_first_chunk::<4>()?;
         let (inode, _) = rest.split_first_chunk::<8>()?;
-        let ctime = Timestamp { secs: i64::from_le_bytes(*secs), nanos: u32::from_le_bytes(*nanos) };
+        let nanos = u32::from_le_bytes(*nanos);
+        let look = Look::from_bits(nanos >> NANOS_BITS);
+        let ctime = Timestamp { secs: i64::from_le_bytes(*secs), nanos: nanos & ((1 << NANOS_BITS) - 1) };
         let (key_hash, inode) = (u64::from_le_bytes(*key_hash), u64::from_le_bytes(*inode));
-        Some(Self { key_hash, ctime, inode })
+        Some(Self { key_hash, ctime, inode, look })
     }
 }
 
@@ -188,7 +196,8 @@ mod tests {
     use super::*;
 
     fn record(n: u64) -> SideRecord {
-        SideRecord { key_hash: n, ctime: Timestamp { secs: -(n as i64), nanos: 7 }, inode: n + 1 }
+        let ctime = Timestamp { secs: -(n as i64), nanos: 999_999_999 - n as u32 };
+        SideRecord { key_hash: n, ctime, inode: n + 1, look: Look::from_bits(n as u32) }
     }
 
     fn read(folder: &Path, session: u32) -> Vec<SideRecord> {

@@ -6,6 +6,7 @@ use crate::error::PushError;
 use crate::flow::{Draft, Event, Job, StreamEnd, ticket};
 use crate::reader::{stat_settled, torn, unreadable};
 use crate::sealer::Texture;
+use crate::signals::Look;
 use crate::walk::{Outlets, Walk, send};
 use backupengine_model::{Attributes, NodeFlags};
 use backupengine_source::{Identity, SourceFile, same_state};
@@ -26,24 +27,32 @@ impl Walk<'_> {
         let path = draft.real_path();
         let seen = draft.identity;
         send(self.shared, &outlets.events, Event::StreamBegin(Box::new(draft)));
-        let end = self.stream_twice(outlets, &path).map(|(attributes, identity, flags)| StreamEnd {
-            attributes,
-            // See `reader::read`: extended attributes are as old as the walk's look.
-            identity: Identity { ctime: seen.ctime, ..identity },
-            flags,
-        });
+        let mut look = Look::Unknown;
+        let end =
+            self.stream_twice(outlets, &path, &mut look).map(|(attributes, identity, flags)| StreamEnd {
+                attributes,
+                // See `reader::read`: extended attributes are as old as the walk's look.
+                identity: Identity { ctime: seen.ctime, ..identity },
+                flags,
+                look,
+            });
         self.shared.go_on()?;
         send(self.shared, &outlets.events, Event::StreamEnd(end.map_err(|e| unreadable(&path, &e))));
         Ok(())
     }
 
-    fn stream_twice(&self, outlets: &Outlets, path: &Path) -> io::Result<(Attributes, Identity, NodeFlags)> {
-        let (attributes, identity, held_still) = self.stream_once(outlets, path)?;
+    fn stream_twice(
+        &self,
+        outlets: &Outlets,
+        path: &Path,
+        look: &mut Look,
+    ) -> io::Result<(Attributes, Identity, NodeFlags)> {
+        let (attributes, identity, held_still) = self.stream_once(outlets, path, look)?;
         if held_still || self.shared.ended() {
             return Ok((attributes, identity, NodeFlags::default()));
         }
         send(self.shared, &outlets.events, Event::StreamRestart);
-        let (attributes, identity, held_still) = self.stream_once(outlets, path)?;
+        let (attributes, identity, held_still) = self.stream_once(outlets, path, look)?;
         if held_still || self.shared.ended() {
             return Ok((attributes, identity, NodeFlags::default()));
         }
@@ -51,7 +60,13 @@ impl Walk<'_> {
         Ok((attributes, identity, NodeFlags::TORN))
     }
 
-    fn stream_once(&self, outlets: &Outlets, path: &Path) -> io::Result<(Attributes, Identity, bool)> {
+    fn stream_once(
+        &self,
+        outlets: &Outlets,
+        path: &Path,
+        look: &mut Look,
+    ) -> io::Result<(Attributes, Identity, bool)> {
+        *look = Look::Unknown;
         let file = SourceFile::open_file(path)?;
         let ((mut attributes, identity), settled) = stat_settled(&file)?;
         let before = attributes.clone();
@@ -66,7 +81,7 @@ impl Walk<'_> {
                 send(self.shared, &outlets.events, Event::StreamHole(len));
                 continue;
             }
-            let read = self.stream_run(outlets, path, &file, (start, len), &texture)?;
+            let read = self.stream_run(outlets, path, &file, (start, len), &texture, look)?;
             data += read;
             at += read;
             if read < len {
@@ -89,6 +104,7 @@ impl Walk<'_> {
         file: &SourceFile,
         (start, len): (u64, u64),
         texture: &Arc<Texture>,
+        look: &mut Look,
     ) -> io::Result<u64> {
         let chunker = &self.shared.chunker;
         let window = chunker.params().max;
@@ -108,6 +124,9 @@ impl Walk<'_> {
                 read += got as u64;
                 self.shared.progress.count.bytes_read.add(got as u64);
                 ended = got == 0 || read == len;
+            }
+            if *look == Look::Unknown {
+                *look = Look::of(&buffer[cut..]);
             }
             let rest = &buffer[cut..];
             if rest.is_empty() {

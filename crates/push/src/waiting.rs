@@ -112,7 +112,7 @@ impl Waiting {
     /// The node for its page, the keyed hash of its key, and the record for the side file. `None` unless it is
     /// complete and no orphan.
     pub(crate) fn finish(self, ids: &ContentIdKey) -> Option<(LeafEntry, u64, SideRecord)> {
-        let Draft { parent, name, mut attributes, identity, link, key_hash, .. } = self.draft;
+        let Draft { parent, name, mut attributes, identity, link, key_hash, look, .. } = self.draft;
         let mut content = self.content.and_then(Piece::content);
         let hard_link = match link {
             LinkDraft::None => HardLink::None,
@@ -140,7 +140,7 @@ impl Waiting {
         });
         let record = match torn {
             true => SideRecord::distrusted(hash),
-            false => SideRecord { key_hash: hash, ctime: identity.ctime, inode: identity.inode },
+            false => SideRecord { key_hash: hash, ctime: identity.ctime, inode: identity.inode, look },
         };
         Some((entry, hash, record))
     }

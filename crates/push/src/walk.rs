@@ -15,6 +15,7 @@ use crate::flow::{
 use crate::parent::ParentStream;
 use crate::plan::{Verdict, judge};
 use crate::shared::{Shared, has_bytes};
+use crate::signals::{Look, Past, Watch};
 use backupengine_format::limits::{DEPTH_MAX, PATH_MAX};
 use backupengine_format::page::Content;
 use backupengine_model::{Class, Kind, NodeKey, TreePath};
@@ -49,6 +50,8 @@ pub(crate) struct Walk<'a> {
     links: HashMap<(u64, u64), LinkGroup>,
     directories: ParentStream,
     others: ParentStream,
+    /// Where there is an earlier snapshot to hold the files against.
+    watch: Option<Watch<'a>>,
 }
 
 #[derive(Default)]
@@ -73,9 +76,11 @@ impl<'a> Walk<'a> {
         outlets: Option<Outlets>,
         budget: Arc<Budget>,
         parent: [ParentStream; 2],
+        watch: Option<Watch<'a>>,
     ) -> Self {
         let [directories, others] = parent;
-        Self { shared, outlets, budget, group: Group::default(), links: HashMap::new(), directories, others }
+        let (group, links) = (Group::default(), HashMap::new());
+        Self { shared, outlets, budget, group, links, directories, others, watch }
     }
 
     /// Walks to the end.
@@ -100,6 +105,9 @@ impl<'a> Walk<'a> {
         }
         self.send_group();
         self.shared.go_on()?;
+        if let Some(watch) = self.watch.as_mut().filter(|_| !self.shared.ended()) {
+            self.others.pass_rest(&mut |entry, record| watch.is_gone(entry, record));
+        }
         if let Some(outlets) = self.outlets.as_ref().filter(|_| !self.shared.ended()) {
             send(self.shared, &outlets.events, Event::End);
         }
@@ -121,6 +129,8 @@ impl<'a> Walk<'a> {
             }),
             link: LinkDraft::None,
             key_hash: None,
+            look: Look::Unknown,
+            past: Past::default(),
         };
         if path.as_joined().len() + 1 + draft.name.len() > PATH_MAX || too_deep(path) {
             let message = "its path is longer or deeper than a snapshot can hold".to_owned();
@@ -176,16 +186,26 @@ impl<'a> Walk<'a> {
                 send(shared, &outlets.events, event);
             }
         };
-        let found = stream.find(&draft.parent, &draft.name, &mut tell);
+        let watch = &mut self.watch;
+        let mut gone = |entry: &_, record: Option<&_>| {
+            if let Some(watch) = watch.as_mut().filter(|_| class == Class::Other) {
+                watch.is_gone(entry, record);
+            }
+        };
+        let found = stream.find(&draft.parent, &draft.name, &mut tell, &mut gone);
         let mut key_hash = None;
         let verdict = judge(&draft.attributes, &draft.identity, found, || {
             let key = NodeKey::new(class, &draft.parent, &draft.name);
             *key_hash.insert(shared.ids.hash64(key.as_bytes()))
         });
         draft.key_hash = key_hash;
+        if let Some(watch) = self.watch.as_mut().filter(|_| class == Class::Other) {
+            draft.past = watch.is_met((&draft.parent, &draft.name), &draft.attributes, verdict, found);
+        }
         let lost = found.is_some_and(|(entry, _)| shared.lost.needs_again(&entry.content, &entry.xattrs));
         let verdict = if verdict == Verdict::Same && lost { Verdict::Changed } else { verdict };
-        if let (Verdict::Same, Some((entry, _))) = (verdict, found) {
+        if let (Verdict::Same, Some((entry, record))) = (verdict, found) {
+            draft.look = record.map_or(Look::Unknown, |record| record.look);
             draft.xattrs = XattrDraft::Ready(Arc::clone(&entry.xattrs));
             draft.attributes.flags = entry.attributes.flags;
             if has_bytes(draft.attributes.kind) {

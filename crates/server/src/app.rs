@@ -66,6 +66,7 @@ impl App {
         let keys = Keys::new(&config.auth, &config.public_url)?;
         let db = Database::connect(&config).await?;
         config.storage.profile = deployment(&db, &config).await?;
+        config.storage.need_lock(config.storage.profile)?;
         let http = reqwest::Client::builder()
             .tls_version_min(reqwest::tls::Version::TLS_1_3)
             .https_only(config.tls.is_some())

@@ -100,12 +100,13 @@ async fn bring_up() -> Result<(), ServerError> {
 async fn check_storage() -> Result<(), ServerError> {
     let admin = Admin::from_environment()?;
     let storage = admin.storage()?;
-    let probed = probe::probe(&storage).await?;
+    let probed = probe::probe(&storage, admin.sweep()?.as_ref()).await?;
     for line in &probed.report {
         say(format!("{line}\n"))?;
     }
     admin.configure(&admin.connect().await?, Some(probed.profile)).await?;
-    say("The profile is kept in the database; servers read it when they start.\n")
+    say("The profile is kept in the database; servers read it when they start.\n")?;
+    storage.need_lock(probed.profile)
 }
 
 async fn register(vault: &str, email: &str) -> Result<(), ServerError> {

@@ -106,6 +106,67 @@ pub struct Storage {
     pub grant_life: Duration,
     /// What the store honours, as `check-storage` found.
     pub profile: Profile,
+    /// What is signed into every PUT, where the store was seen to keep to it.
+    pub lock: Option<Lock>,
+}
+
+impl Storage {
+    /// That a lock which is wanted is one that the store was seen to keep to.
+    ///
+    /// # Errors
+    /// [`ServerError::Setting`].
+    pub fn need_lock(&self, profile: Profile) -> Result<(), ServerError> {
+        if self.lock.is_none() || profile.object_lock {
+            return Ok(());
+        }
+        let problem = "nobody saw this storage keep to an object lock, so what it promises would not hold: make a bucket \
+                       with versions and object lock, let `backupengine-server check-storage` try it with the key that \
+                       deletes, or leave the lock out";
+        Err(ServerError::Setting {
+            setting: "BACKUPENGINE_S3_LOCK_MODE".to_owned(),
+            problem: problem.to_owned(),
+        })
+    }
+}
+
+/// For how long nobody deletes or overwrites what is stored: the store's object lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Who may take it off.
+    pub mode: LockMode,
+    /// Days from when a grant is given, 1 to [`Lock::DAYS_MAX`].
+    pub days: u16,
+}
+
+impl Lock {
+    /// Ten years.
+    pub const DAYS_MAX: u16 = 3650;
+
+    /// Until when, from this second since 1970 on: as the header of a PUT says it.
+    pub fn until(&self, from: i64) -> String {
+        let secs = from.saturating_add(i64::from(self.days) * 24 * 60 * 60);
+        // In years that take four digits there is no other case.
+        jiff::Timestamp::from_second(secs).map(|at| at.to_string()).unwrap_or_default()
+    }
+}
+
+/// Of an object lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Who has the right to bypass it: no key of this server may have that.
+    Governance,
+    /// Nobody, not even the owner of the storage account.
+    Compliance,
+}
+
+impl LockMode {
+    /// As the header of a PUT says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
 }
 
 /// Who deletes from the bucket.
@@ -130,12 +191,20 @@ pub struct Profile {
     pub if_none_match: bool,
     /// `x-amz-server-side-encryption: AES256`.
     pub sse_header: bool,
+    /// `x-amz-object-lock-mode` and `-retain-until-date`: the key that deletes was seen to fail on what is locked.
+    #[serde(default)]
+    pub object_lock: bool,
 }
 
 impl Profile {
     /// Nothing at all: the length alone is signed.
-    pub const NONE: Self =
-        Self { checksum_sha256: false, content_md5: false, if_none_match: false, sse_header: false };
+    pub const NONE: Self = Self {
+        checksum_sha256: false,
+        content_md5: false,
+        if_none_match: false,
+        sse_header: false,
+        object_lock: false,
+    };
 
     /// As the database keeps it.
     pub fn to_json(self) -> serde_json::Value {

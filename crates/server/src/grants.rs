@@ -6,7 +6,7 @@
 //! differently. Tested in `tests/server`, against real stores.
 
 use crate::ServerError;
-use crate::config::{Profile, Storage};
+use crate::config::{Lock, Profile, Storage};
 use backupengine_api::{Grant, PutGrant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,12 +15,17 @@ use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, Map, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a request of our own may take.
 const OWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer of one LIST: 1000 names.
 const LIST_MAX: usize = 4 << 20;
+
+/// Headers of an object lock.
+pub(crate) const LOCK_MODE: &str = "x-amz-object-lock-mode";
+/// See above.
+pub(crate) const LOCK_UNTIL: &str = "x-amz-object-lock-retain-until-date";
 
 /// What one PUT may store.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +59,7 @@ pub struct Grants {
     credentials: Credentials,
     life: Duration,
     profile: Profile,
+    lock: Option<Lock>,
 }
 
 impl std::fmt::Debug for Grants {
@@ -81,13 +87,27 @@ impl Grants {
         let seen = storage.seen_at.as_deref().map_or_else(|| Ok(bucket.clone()), at)?;
         let credentials =
             Credentials::new(storage.access_key.clone(), storage.secret_key.expose().to_owned());
-        Ok(Self { bucket, seen, credentials, life: storage.grant_life, profile: storage.profile })
+        Ok(Self {
+            bucket,
+            seen,
+            credentials,
+            life: storage.grant_life,
+            profile: storage.profile,
+            lock: storage.lock,
+        })
     }
 
     /// The same bucket with another profile.
     #[must_use]
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
+        self
+    }
+
+    /// The same bucket with another lock.
+    #[must_use]
+    pub fn with_lock(mut self, lock: Option<Lock>) -> Self {
+        self.lock = lock;
         self
     }
 
@@ -130,6 +150,10 @@ impl Grants {
         }
         if self.profile.sse_header {
             header("x-amz-server-side-encryption", "AES256");
+        }
+        if let Some(lock) = self.lock.filter(|_| self.profile.object_lock) {
+            header(LOCK_MODE, lock.mode.as_str());
+            header(LOCK_UNTIL, &lock.until(now()));
         }
         Some(self.put_with(key, Some(announced.length), headers))
     }
@@ -267,6 +291,47 @@ impl Grants {
         }
     }
 
+    /// Deletes one version of a blob for good: the status that is answered.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`].
+    pub(crate) async fn delete_version(
+        &self,
+        http: &Client,
+        key: &str,
+        version: &str,
+    ) -> Result<StatusCode, ServerError> {
+        let mut action = self.bucket.delete_object(Some(&self.credentials), key);
+        action.query_mut().insert("versionId", version.to_owned());
+        Ok(sent(http.delete(action.sign(OWN_TIMEOUT)), "DELETE").await?.status())
+    }
+
+    /// Whether a version of a blob is there.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`].
+    pub(crate) async fn has_version(
+        &self,
+        http: &Client,
+        key: &str,
+        version: &str,
+    ) -> Result<bool, ServerError> {
+        let mut action = self.bucket.get_object(Some(&self.credentials), key);
+        action.query_mut().insert("versionId", version.to_owned());
+        Ok(sent(http.get(action.sign(OWN_TIMEOUT)), "GET").await?.status() == StatusCode::OK)
+    }
+
+    /// Until when a blob is locked, in seconds since 1970; `None` where it is not there or the store says nothing.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`].
+    pub(crate) async fn locked_until(&self, http: &Client, key: &str) -> Result<Option<i64>, ServerError> {
+        let url = self.bucket.head_object(Some(&self.credentials), key).sign(OWN_TIMEOUT);
+        let response = sent(http.head(url), "HEAD").await?;
+        let until = response.headers().get(LOCK_UNTIL).and_then(|value| value.to_str().ok());
+        Ok(until.and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second))
+    }
+
     /// Stores a few bytes that the server itself knows. Already there is well: it was signed as the same bytes.
     ///
     /// # Errors
@@ -288,11 +353,26 @@ impl Grants {
 
 /// Sends a body where a grant says.
 pub(crate) async fn put(http: &Client, grant: &PutGrant, body: Vec<u8>) -> Result<StatusCode, ServerError> {
+    Ok(put_answered(http, grant, body).await?.status())
+}
+
+/// The same, with all of the answer.
+pub(crate) async fn put_answered(
+    http: &Client,
+    grant: &PutGrant,
+    body: Vec<u8>,
+) -> Result<Response, ServerError> {
     let mut request = http.put(&grant.url.0);
     for (name, value) in &grant.headers {
         request = request.header(name, value);
     }
-    Ok(sent(request.body(body), "PUT").await?.status())
+    sent(request.body(body), "PUT").await
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Sends a request; what went wrong is said without the address, which is a grant.
@@ -354,7 +434,7 @@ pub fn is_blob_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{LockMode, Secret};
 
     fn grants(profile: Profile) -> Grants {
         Grants::new(&Storage {
@@ -366,12 +446,18 @@ mod tests {
             secret_key: Secret::new("secret".to_owned()),
             grant_life: Duration::from_secs(900),
             profile,
+            lock: Some(Lock { mode: LockMode::Compliance, days: 30 }),
         })
         .unwrap()
     }
 
-    const ALL: Profile =
-        Profile { checksum_sha256: true, content_md5: true, if_none_match: true, sse_header: true };
+    const ALL: Profile = Profile {
+        checksum_sha256: true,
+        content_md5: true,
+        if_none_match: true,
+        sse_header: true,
+        object_lock: false,
+    };
 
     #[test]
     fn what_is_announced_is_signed() {
@@ -385,11 +471,21 @@ mod tests {
         assert!(grant.url.0.contains(signed));
         assert!(!grant.url.0.contains("content-sha256"));
         assert!(grants(ALL).put("v/r/0000000a", &Announced { md5: None, ..announced }).is_none());
-        let bare =
-            Profile { checksum_sha256: false, content_md5: false, if_none_match: false, sse_header: false };
-        let grant = grants(bare).put("v/r/0000000a", &announced).unwrap();
+        let grant = grants(Profile::NONE).put("v/r/0000000a", &announced).unwrap();
         assert!(grant.headers.is_empty());
         assert!(grant.url.0.contains("X-Amz-SignedHeaders=content-length%3Bhost&"));
+    }
+
+    #[test]
+    fn a_lock_is_signed_where_the_store_keeps_to_it() {
+        let announced = Announced { length: 7, sha256: "c2hh", md5: Some("bWQ1") };
+        let (from, days) = (now(), 30 * 24 * 60 * 60);
+        let grant = grants(Profile { object_lock: true, ..ALL }).put("v/r/0000000a", &announced).unwrap();
+        assert_eq!(grant.headers[LOCK_MODE], "COMPLIANCE");
+        let until: jiff::Timestamp = grant.headers[LOCK_UNTIL].parse().unwrap();
+        assert!((from + days..=now() + days).contains(&until.as_second()), "{until}");
+        assert!(grant.url.0.contains("%3Bx-amz-object-lock-mode%3Bx-amz-object-lock-retain-until-date%3B"));
+        assert!(!grants(ALL).put("v/r/0000000a", &announced).unwrap().headers.contains_key(LOCK_MODE));
     }
 
     #[test]

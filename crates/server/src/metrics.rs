@@ -16,6 +16,7 @@ pub struct Metrics {
     grants: AtomicU64,
     swept: AtomicU64,
     unswept: AtomicU64,
+    locked: AtomicU64,
 }
 
 #[derive(Default)]
@@ -52,6 +53,11 @@ impl Metrics {
         self.unswept.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Objects that were given up and are locked by the store.
+    pub fn locked(&self, objects: u64) {
+        self.locked.fetch_add(objects, Ordering::Relaxed);
+    }
+
     /// For Prometheus.
     pub fn text(&self) -> String {
         let mut text = String::from("# TYPE backupengine_calls_total counter\n");
@@ -80,6 +86,7 @@ impl Metrics {
             ("grants_signed", &self.grants),
             ("objects_deleted", &self.swept),
             ("deletions_failed", &self.unswept),
+            ("deletions_locked", &self.locked),
         ] {
             let count = count.load(Ordering::Relaxed);
             let _ =

@@ -38,6 +38,7 @@ migrations! {
     "20261124110100_collect"
     "20261124110200_account"
     "20261124110300_sweep"
+    "20261129100000_signals"
 }
 
 /// Names exactly this set of files, in 64 hexadecimal digits.

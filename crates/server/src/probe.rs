@@ -1,12 +1,13 @@
 //! `check-storage`: tries what the store honours, on objects of its own that it cannot mistake for a vault's.
 //!
-//! May not touch a name outside `probe/`. It has no right to delete: what it stored stays, a few bytes a run. What
+//! May not touch a name outside `probe/`. What it stored stays, a few bytes a run; the key that deletes is used for object
+//! locks alone, to see it fail. What
 //! is in the profile was seen to be refused when it was broken, not only to be taken when it was kept. Tested in
 //! `tests/server`.
 
 use crate::ServerError;
-use crate::config::{Profile, Storage};
-use crate::grants::{self, Announced, Grants};
+use crate::config::{Lock, LockMode, Profile, Storage, Sweep};
+use crate::grants::{self, Announced, Grants, LOCK_MODE, LOCK_UNTIL};
 use backupengine_api::PutGrant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,8 @@ const SUM: &str = "x-amz-checksum-sha256";
 const MD5: &str = "content-md5";
 const ONCE: &str = "if-none-match";
 const SSE: &str = "x-amz-server-side-encryption";
+/// How long what is locked by a probe stays, in seconds: longer than clocks differ.
+const PROBE_LOCK: i64 = 20 * 60;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -40,13 +43,20 @@ pub struct Probed {
 /// # Errors
 /// [`ServerError::Storage`] where a promise without which nothing is safe does not hold: signed lengths, one of the
 /// checksums, an end of every grant, ranges, lists.
-pub async fn probe(storage: &Storage) -> Result<Probed, ServerError> {
+///
+/// An object lock is believed where `sweep`, the key that deletes, was seen to delete a version and to fail on a locked one.
+pub async fn probe(storage: &Storage, sweep: Option<&Sweep>) -> Result<Probed, ServerError> {
     let http = Client::builder()
         .tls_version_min(reqwest::tls::Version::TLS_1_3)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
         .map_err(|cause| ServerError::Other(format!("no HTTP client: {cause}")))?;
+    let deletes = sweep.map(|sweep| {
+        let (access_key, secret_key) = (sweep.access_key.clone(), sweep.secret_key.clone());
+        Grants::new(&Storage { access_key, secret_key, ..storage.clone() })
+    });
+    let deletes = deletes.transpose()?;
     let mut run = Run { http, grants: Grants::new(storage)?, report: Vec::new() };
     run.plain().await?;
     run.length().await?;
@@ -64,8 +74,11 @@ pub async fn probe(storage: &Storage) -> Result<Probed, ServerError> {
     let sse_header = run.sse().await?;
     run.reads().await?;
     run.expired().await?;
-    let profile =
-        Profile { checksum_sha256, content_md5: md5 && !checksum_sha256, if_none_match, sse_header };
+    let content_md5 = md5 && !checksum_sha256;
+    let checked = if checksum_sha256 { (SUM, sum(BODY)) } else { (MD5, BODY_MD5.to_owned()) };
+    let mode = storage.lock.map_or(LockMode::Compliance, |lock| lock.mode);
+    let object_lock = run.lock(mode, (checked.0, &checked.1), deletes.as_ref()).await?;
+    let profile = Profile { checksum_sha256, content_md5, if_none_match, sse_header, object_lock };
     run.together(profile).await?;
     Ok(Probed { profile, report: run.report })
 }
@@ -191,6 +204,75 @@ impl Run {
         Ok(holds)
     }
 
+    /// Whether a lock that is signed is put on what is stored, and keeps the key that deletes from it.
+    async fn lock(
+        &mut self,
+        mode: LockMode,
+        checked: (&str, &str),
+        deletes: Option<&Grants>,
+    ) -> Result<bool, ServerError> {
+        let found = self.try_lock(mode, checked, deletes).await?;
+        let otherwise = found.err().unwrap_or_default();
+        self.note("an object lock holds", found.is_ok(), otherwise);
+        Ok(found.is_ok())
+    }
+
+    /// See [`Run::lock`]; where it does not, why.
+    async fn try_lock(
+        &self,
+        mode: LockMode,
+        checked: (&str, &str),
+        deletes: Option<&Grants>,
+    ) -> Result<Result<(), &'static str>, ServerError> {
+        let Some(deletes) = deletes else {
+            return Ok(Err("there is no key that deletes to try it with (BACKUPENGINE_S3_SWEEP_ACCESS_KEY)"));
+        };
+        let at = |secs: i64| jiff::Timestamp::from_second(secs).map(|at| at.to_string()).unwrap_or_default();
+        let until = at(grants::now() + PROBE_LOCK);
+        let signed = [checked, (LOCK_MODE, mode.as_str()), (LOCK_UNTIL, until.as_str())];
+        let other = if mode == LockMode::Compliance { LockMode::Governance } else { LockMode::Compliance };
+        let sooner = at(grants::now() + 5);
+        if !self.stores(&signed, &signed, BODY).await? {
+            return Ok(Err("it is refused: the bucket has none"));
+        }
+        for sent in [
+            &[checked][..],
+            &[checked, (LOCK_MODE, mode.as_str())],
+            &[checked, (LOCK_MODE, other.as_str()), (LOCK_UNTIL, until.as_str())],
+            &[checked, (LOCK_MODE, mode.as_str()), (LOCK_UNTIL, sooner.as_str())],
+        ] {
+            if self.stores(&signed, sent, BODY).await? {
+                return Ok(Err("it can be left out or changed although it was signed"));
+            }
+        }
+        let (Some(free), Some(locked)) = (self.version(&[checked]).await?, self.version(&signed).await?)
+        else {
+            return Ok(Err("the bucket keeps no versions"));
+        };
+        let deleted = deletes.delete_version(&self.http, &free.0, &free.1).await?.is_success();
+        if !deleted || self.grants.has_version(&self.http, &free.0, &free.1).await? {
+            return Ok(Err("the key that deletes may not delete versions, so nobody can see it fail"));
+        }
+        // For good, and as the sweep does: a mark in its place at most.
+        let (name, version) = &locked;
+        let gone = deletes.delete_version(&self.http, name, version).await?.is_success();
+        // What it is answered is the store's matter; the version has to stay.
+        drop(deletes.delete(&self.http, name).await);
+        if gone || !self.grants.has_version(&self.http, name, version).await? {
+            return Ok(Err("what is locked can be deleted all the same"));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Stores with these headers under a new name; name and version, where the store gives versions.
+    async fn version(&self, signed: &[(&str, &str)]) -> Result<Option<(String, String)>, ServerError> {
+        let name = name()?;
+        let grant = self.grants.put_with(&name, Some(BODY.len() as u64), headers(signed));
+        let answer = grants::put_answered(&self.http, &grant, BODY.to_vec()).await?;
+        let version = answer.headers().get("x-amz-version-id").and_then(|value| value.to_str().ok());
+        Ok(version.filter(|version| *version != "null").map(|version| (name, version.to_owned())))
+    }
+
     /// Ranges of the reader's own choice, tails, and lists.
     async fn reads(&mut self) -> Result<(), ServerError> {
         let name = name()?;
@@ -245,7 +327,9 @@ impl Run {
 
     /// The profile as it will be used, all of it in one grant.
     async fn together(&mut self, profile: Profile) -> Result<(), ServerError> {
-        let grants = self.grants.clone().with_profile(profile);
+        // Locked for a day, whatever is set: it is the probe's own.
+        let lock = Lock { mode: LockMode::Governance, days: 1 };
+        let grants = self.grants.clone().with_profile(profile).with_lock(Some(lock));
         let sum = sum(BODY);
         let announced = Announced { length: BODY.len() as u64, sha256: &sum, md5: Some(BODY_MD5) };
         let name = name()?;

@@ -3,16 +3,18 @@
 //! **What it may not do.** Decide what goes: `app.doomed` says it. Delete under a name that is none of a pack or root of
 //! the vault the entry is of. **What always holds.** Nothing is deleted before it is due: by then the last grant for it has
 //! died. Roots go before packs. An entry is crossed out after its objects are gone, so that what was broken off is done
-//! again; doing it twice, or in two servers at once, is harmless. One vault's trouble keeps no other waiting. Packs are
+//! again; doing it twice, or in two servers at once, is harmless. One vault's trouble keeps no other waiting. What the
+//! store keeps locked stays, and is tried again when its lock ends; it keeps nothing else waiting. Packs are
 //! looked up in the bucket and not counted through: a session may claim any number of them. **Where it is tested.**
 //! Below; `tests/server/sweep.rs`, with a real bucket.
 use crate::ServerError;
 use crate::app::App;
 use crate::config::Config;
-use crate::grants::{Grants, is_blob_name};
+use crate::grants::{self, Grants, is_blob_name};
 use crate::metrics::Metrics;
 use deadpool_postgres::Pool;
 use serde::Deserialize;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
@@ -43,6 +45,36 @@ pub struct Swept {
     pub objects: u64,
     /// Vaults whose objects could not be: the next pass tries again.
     pub failed: usize,
+    /// Objects that are locked: tried again when that ends.
+    pub locked: u64,
+}
+
+/// What became of one entry.
+#[derive(Default)]
+struct Cleared {
+    objects: u64,
+    locked: u64,
+    /// When the last lock ends, in seconds since 1970.
+    until: i64,
+}
+
+impl Cleared {
+    fn note(&mut self, one: One) {
+        match one {
+            One::Gone => self.objects += 1,
+            One::Locked(until) => {
+                self.locked += 1;
+                self.until = self.until.max(until);
+            }
+        }
+    }
+}
+
+/// What became of one object.
+enum One {
+    Gone,
+    /// Until when, in seconds since 1970.
+    Locked(i64),
 }
 
 /// An entry of `app.doomed`.
@@ -125,6 +157,7 @@ impl Sweep {
     pub async fn pass(&self) -> Result<Swept, ServerError> {
         let mut swept = Swept::default();
         let mut without: Vec<String> = Vec::new();
+        let mut put_off: HashSet<(String, u32)> = HashSet::new();
         for _ in 0..ROUNDS {
             let due = self.due(&without).await?;
             if due.is_empty() {
@@ -132,14 +165,29 @@ impl Sweep {
             }
             for entry in due {
                 // Its roots come first: where one is left, its packs stay as well.
-                if without.contains(&entry.vault) {
+                if without.contains(&entry.vault) || put_off.contains(&(entry.vault.clone(), entry.session)) {
                     continue;
                 }
                 match self.clear(&entry).await {
-                    Ok(objects) => {
-                        self.done(&entry).await?;
+                    Ok(Cleared { objects, locked, until }) => {
                         swept.objects += objects;
+                        swept.locked += locked;
                         self.metrics.swept(objects);
+                        if locked == 0 {
+                            self.done(&entry).await?;
+                            continue;
+                        }
+                        let (vault, session) = (&entry.vault, entry.session);
+                        tracing::info!(
+                            vault,
+                            session,
+                            locked,
+                            until,
+                            "what was given up is locked by the store"
+                        );
+                        self.metrics.locked(locked);
+                        self.later(&entry, until).await?;
+                        put_off.insert((entry.vault, entry.session));
                     }
                     Err(cause) => {
                         tracing::warn!(%cause, vault = entry.vault, "what was given up could not be deleted");
@@ -168,8 +216,16 @@ impl Sweep {
         Ok(())
     }
 
-    /// Deletes the objects of one entry, the root first.
-    async fn clear(&self, entry: &Due) -> Result<u64, ServerError> {
+    /// Puts off what is due of a session, all of it: where its root stays, its packs do.
+    async fn later(&self, entry: &Due, until: i64) -> Result<(), ServerError> {
+        let client = self.front.get().await.map_err(|cause| ServerError::Pool(cause.to_string()))?;
+        let statement = "select api.sweep_later($1, $2, $3)";
+        client.execute(statement, &[&entry.vault, &i64::from(entry.session), &until]).await?;
+        Ok(())
+    }
+
+    /// Deletes the objects of one entry, the root first. Where that is locked, its packs are left.
+    async fn clear(&self, entry: &Due) -> Result<Cleared, ServerError> {
         let own = entry.prefix.strip_suffix('/') == Some(&entry.vault) && entry.vault.len() == 32;
         if !own || entry.bucket != self.deletes.bucket() {
             return Err(ServerError::Other(format!(
@@ -177,13 +233,13 @@ impl Sweep {
                 entry.bucket, entry.prefix
             )));
         }
-        let mut objects = 0;
+        let mut cleared = Cleared::default();
         if entry.root {
-            self.deletes.delete(&self.http, &format!("{}r/{:08x}", entry.prefix, entry.session)).await?;
-            objects += 1;
+            let root = format!("{}r/{:08x}", entry.prefix, entry.session);
+            cleared.note(delete(&self.deletes, &self.looks, &self.http, &root).await?);
         }
-        if entry.packs.is_empty() {
-            return Ok(objects);
+        if entry.packs.is_empty() || cleared.locked > 0 {
+            return Ok(cleared);
         }
         let under = format!("{}p/{:08x}/", entry.prefix, entry.session);
         let mut after: Option<String> = None;
@@ -191,9 +247,9 @@ impl Sweep {
             let (page, more) = self.looks.list(&self.http, &under, after.as_deref()).await?;
             let last = page.last().map(|last| last.key.clone());
             let goes = page.into_iter().map(|found| found.key).filter(|key| entry.has_pack(key)).collect();
-            objects += self.delete_all(goes).await?;
+            self.delete_all(goes, &mut cleared).await?;
             if !more {
-                return Ok(objects);
+                return Ok(cleared);
             }
             // A store that does not go on would keep us here for ever.
             if last <= after {
@@ -203,27 +259,46 @@ impl Sweep {
         }
     }
 
-    async fn delete_all(&self, keys: Vec<String>) -> Result<u64, ServerError> {
-        let count = keys.len() as u64;
+    async fn delete_all(&self, keys: Vec<String>, cleared: &mut Cleared) -> Result<(), ServerError> {
         let mut under_way = JoinSet::new();
         for key in keys {
             if under_way.len() >= AT_ONCE {
-                finished(under_way.join_next().await)?;
+                finished(under_way.join_next().await, cleared)?;
             }
-            let (deletes, http) = (self.deletes.clone(), self.http.clone());
-            under_way.spawn(async move { deletes.delete(&http, &key).await });
+            let (deletes, looks, http) = (self.deletes.clone(), self.looks.clone(), self.http.clone());
+            under_way.spawn(async move { delete(&deletes, &looks, &http, &key).await });
         }
         while !under_way.is_empty() {
-            finished(under_way.join_next().await)?;
+            finished(under_way.join_next().await, cleared)?;
         }
-        Ok(count)
+        Ok(())
     }
 }
 
-fn finished(one: Option<Result<Result<(), ServerError>, tokio::task::JoinError>>) -> Result<(), ServerError> {
+/// Deletes one object. Where that is refused, and the object says that it is locked, that is the reason.
+async fn delete(
+    deletes: &Grants,
+    looks: &Grants,
+    http: &reqwest::Client,
+    key: &str,
+) -> Result<One, ServerError> {
+    let Err(refused) = deletes.delete(http, key).await else { return Ok(One::Gone) };
+    match looks.locked_until(http, key).await {
+        Ok(Some(until)) if until > grants::now() => Ok(One::Locked(until)),
+        _ => Err(refused),
+    }
+}
+
+fn finished(
+    one: Option<Result<Result<One, ServerError>, tokio::task::JoinError>>,
+    cleared: &mut Cleared,
+) -> Result<(), ServerError> {
     let broke_off =
         |cause: tokio::task::JoinError| ServerError::Other(format!("a deletion broke off: {cause}"));
-    one.map_or(Ok(Ok(())), |one| one.map_err(broke_off))?
+    if let Some(one) = one {
+        cleared.note(one.map_err(broke_off)??);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

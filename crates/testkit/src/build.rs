@@ -154,6 +154,7 @@ impl Pusher {
             walk,
             device_name: self.name.clone(),
             tags: Vec::new(),
+            canaries: Vec::new(),
             created: self.clock.now(),
             state: self.state.path().to_owned(),
             dry_run: false,

@@ -100,6 +100,7 @@ fn root_of(store: &dyn Writable, session: SessionNo, device: DeviceId) -> Commit
         bytes: 64,
         meta_packs: Vec::new(),
         gc_epoch: None,
+        hold: None,
     }
 }
 

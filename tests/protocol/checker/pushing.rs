@@ -114,7 +114,7 @@ impl Device {
         let packs = own.max().unwrap_or(0);
         let gc_epoch = if world.has(Rule::CommitEpoch) { epoch } else { Some(world.ledger.gc_epoch) };
         let snapshot = world.record(session, self.id);
-        let commit = Commit { snapshot, packs, bytes: 0, meta_packs: Vec::new(), gc_epoch };
+        let commit = Commit { snapshot, packs, bytes: 0, meta_packs: Vec::new(), gc_epoch, hold: None };
         match world.ledger.commit(self.id, &commit) {
             Ok(()) => {
                 world.needs.insert(session, refs);

@@ -31,6 +31,7 @@ mod signup;
 mod snapshots;
 mod status;
 mod status_account;
+mod suspicion;
 mod tag;
 mod top;
 mod unmount;

@@ -3,7 +3,7 @@ use crate::args::Prune;
 use crate::command::push::pushing_device;
 use crate::error::{Failure, Kind, Outcome};
 use crate::keychain::fill;
-use crate::output::{self, count, size};
+use crate::output::{self, count, size, tell};
 use crate::time;
 use crate::wire::{MEMORY, Wire};
 use backupengine_maintain::{PruneConfig, PruneError, PruneReport, prune, prune_dry};
@@ -38,10 +38,20 @@ pub(crate) fn run(wire: &Wire, args: &Prune) -> Result<Outcome, Failure> {
         let mut object = object(&report);
         object.insert("dry_run".into(), args.dry_run.into());
         object.insert("no_room".into(), report.full.into());
+        object.insert("alarm".into(), report.is_mass().into());
         object.insert("seconds".into(), json!((begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0));
         output::json(&object.into())?;
     } else if !wire.global.quiet {
         print(&report, args)?;
+    }
+    if report.is_mass() {
+        tell(format!(
+            "WARNING: {} of {} that are stored {} given up at once. Where nobody forgot that much, look who did: \
+             `backupengine snapshots --trash`",
+            size(report.retired.1),
+            size(report.stored),
+            if args.dry_run { "would be" } else { "were" },
+        ));
     }
     Ok(Outcome::Done)
 }
@@ -50,6 +60,9 @@ fn object(report: &PruneReport) -> Map<String, Value> {
     let mut object = Map::new();
     let mut put = |name: &str, value: u64| drop(object.insert(name.to_owned(), value.into()));
     put("snapshots", report.snapshots);
+    put("bytes_stored", report.stored);
+    put("packs_revived", report.revived.0);
+    put("bytes_revived", report.revived.1);
     put("packs_retired", report.retired.0);
     put("bytes_retired", report.retired.1);
     put("packs_moved", report.moved.0);
@@ -66,6 +79,12 @@ fn print(report: &PruneReport, args: &Prune) -> Result<(), Failure> {
     let packs = |(packs, bytes): (u64, u64)| format!("{} ({})", count(packs, "pack", "packs"), size(bytes));
     let would = if args.dry_run { "would be " } else { "" };
     let moved = report.moved;
+    if report.revived.0 > 0 {
+        output::line(format!(
+            "{} {would}brought back: somebody had given them up, and snapshots need them.",
+            packs(report.revived)
+        ))?;
+    }
     if report.retired.0 > 0 {
         output::line(format!("{} {would}given up: no snapshot needs them.", packs(report.retired)))?;
     }

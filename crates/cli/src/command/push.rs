@@ -1,5 +1,6 @@
 //! `push`: backs up into a new snapshot.
 use crate::args::Push;
+use crate::command::suspicion;
 use crate::error::{Failure, Outcome};
 use crate::keychain::{fill, random};
 use crate::output::{self, count, grouped, size, tell};
@@ -29,6 +30,7 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         wire.device(&mut opened)?;
     }
     let device_name = wire.device_name(args.device_name.as_deref());
+    let canaries = suspicion::canaries(&wire.config.canaries, &args.canaries, &walk.roots)?;
     let watch = Watch {
         bar: Bar::start(&wire.global, expected_files(&opened, &device_name)),
         json: wire.global.json,
@@ -38,6 +40,7 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         walk,
         device_name,
         tags: args.tags.clone(),
+        canaries: canaries.clone(),
         created,
         state: wire.push_state(opened.vault.keyring().vault()),
         dry_run: args.dry_run,
@@ -63,6 +66,7 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         wire.remember_own(opened.vault.keyring().vault(), record, report.stats.bytes_stored);
     }
     print(wire, &report, begun)?;
+    suspicion::tell_of(&report, &canaries);
     Ok(if report.stats.errors > 0 { Outcome::Partial } else { Outcome::Done })
 }
 
@@ -135,7 +139,7 @@ fn walk_config(
 
 /// The path as it stands in the snapshot: links among its parents resolved, and its last name too where a slash
 /// at its end says so.
-pub(super) fn full_path(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn full_path(path: &Path) -> Result<PathBuf, Failure> {
     let failed = |e| Failure::io("find", path, e).hint("check the path; nothing was stored");
     let bytes = path.as_os_str().as_encoded_bytes();
     match (path.parent(), path.file_name()) {
@@ -244,6 +248,8 @@ fn print(wire: &Wire, report: &PushReport, begun: Instant) -> Result<(), Failure
         object.insert("type".into(), "summary".into());
         object.insert("dry_run".into(), id.is_none().into());
         object.insert("snapshot".into(), id.into());
+        object.insert("signals".into(), report.signals.iter().map(suspicion::object).collect());
+        object.insert("held".into(), report.held.map(|id| id.to_string()).into());
         return output::json(&object.into());
     }
     for notice in &report.notices {

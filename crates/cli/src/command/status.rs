@@ -1,5 +1,6 @@
 //! `status`: vault, device, last push, mounts, room, and anything wrong, in one screen.
 use crate::command::status_account::Of;
+use crate::command::suspicion;
 use crate::error::{Failure, Outcome};
 use crate::keychain::{self, Device};
 use crate::output::{self, count, shown_path, size};
@@ -37,6 +38,8 @@ pub(crate) fn run(wire: &Wire) -> Result<Outcome, Failure> {
             ));
         }
     }
+    wrong.extend(suspicion::standing(&list));
+    wrong.extend(account.as_ref().and_then(Of::wrong));
     let mine = opened.device.as_ref().map(Device::id);
     let last = list.iter().rev().find(|s| mine == Some(s.device));
     let screen = Screen { wire, opened: &opened, account, list: &list, last, used, free, mounted, wrong };
@@ -81,6 +84,9 @@ impl Screen<'_> {
         let mounts: Vec<String> =
             self.mounted.iter().map(|m| m.path.to_string_lossy().into_owned()).collect();
         object.insert("mounts".into(), json!(mounts));
+        let suspicious: Vec<String> =
+            self.list.iter().filter(|s| s.is_suspicious()).map(|s| s.id.to_string()).collect();
+        object.insert("suspicious".into(), json!(suspicious));
         object.insert("wrong".into(), json!(self.wrong));
         object
     }

@@ -2,7 +2,9 @@
 use crate::account::{Online, shown};
 use crate::error::Failure;
 use crate::output;
-use backupengine_api::{Empty, op};
+use crate::time;
+use backupengine_api::{Empty, RetireAlarm, op};
+use backupengine_model::Timestamp;
 use backupengine_seal::vault_fingerprint;
 use backupengine_transfer::PresignedStore;
 use backupengine_vault::Vault;
@@ -20,6 +22,7 @@ pub(crate) struct Of {
     pub(crate) used: u64,
     reserved: u64,
     pub(crate) quota: Option<u64>,
+    alarm: Option<RetireAlarm>,
 }
 
 impl Of {
@@ -41,7 +44,21 @@ impl Of {
             used: usage.used,
             reserved: usage.reserved,
             quota: usage.quota,
+            alarm: usage.alarm,
         })
+    }
+
+    /// What an owner has to hear of.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        let alarm = self.alarm.as_ref()?;
+        let device = alarm.device.as_ref().map_or_else(String::new, |id| format!(" by the device {id}"));
+        Some(format!(
+            "{} of {} that are stored were given up until {}{device}; they go for good three days after that. Where nobody \
+             forgot that much, run `backupengine prune` here: it brings back what snapshots need",
+            output::size(alarm.retired),
+            output::size(alarm.of),
+            time::local(Timestamp { secs: alarm.at, nanos: 0 }),
+        ))
     }
 
     /// For programs.

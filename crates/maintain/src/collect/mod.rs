@@ -5,7 +5,9 @@
 //! ledger's to decide (`model::ledger`), by rules that wait for pushes and mounts and make none of them wait.
 //! **What it may not do.** Delete a blob by its own hand. Give anything up while one snapshot, those in the trash
 //! included, does not say what it needs.
-//! **What always holds.** A full disk keeps it from copying, not from giving up. Interrupted anywhere it leaves at most copies that nothing needs, which the next run retires.
+//! **What always holds.** What was given up and is needed is brought back before anything else: whoever retires has keys,
+//! and may have been taken over. A full disk keeps it from copying, not from giving up. Interrupted anywhere it leaves at
+//! most copies that nothing needs, which the next run retires.
 //! Repeating it is harmless.
 //! **Where it is tested.** In `tests/protocol`: against a model, stopped after every call, interleaved with pushes.
 
@@ -51,6 +53,10 @@ impl Default for PruneConfig {
 pub struct PruneReport {
     /// Snapshots that count, those in the trash included.
     pub snapshots: u64,
+    /// Bytes of all packs, before anything was done.
+    pub stored: u64,
+    /// Packs that somebody had given up although snapshots need them, brought back now, with their bytes.
+    pub revived: (u64, u64),
     /// Packs that nothing needs, newly given up now, with their bytes.
     pub retired: (u64, u64),
     /// Packs copied for what little is needed of them, with the bytes they take and those of the copies.
@@ -61,6 +67,14 @@ pub struct PruneReport {
     pub waiting: (u64, u64),
     /// There was no room for copies: what nothing needs was given up, and packs of which little is needed stay.
     pub full: bool,
+}
+
+impl PruneReport {
+    /// Whether so much is given up at once that it may be a mistake or an attack: more than a quarter of what is stored.
+    /// An account's server draws the same line for its alarm.
+    pub fn is_mass(&self) -> bool {
+        self.retired.1.saturating_mul(4) > self.stored
+    }
 }
 
 /// Why a collection ended.
@@ -141,6 +155,8 @@ pub fn prune_dry(
     survey.packs_of(vault, &snapshots)?;
     let list = vault.ask(store.sessions())?;
     let mut report = PruneReport { snapshots: snapshots.len() as u64, ..PruneReport::default() };
+    report.stored = sizes.values().sum();
+    report.revived = measure(&wanted(&list, &survey), &sizes);
     let dead = dead(&list, &survey);
     report.retired = measure(&dead, &sizes);
     if config.compact_percent > 0 {
@@ -207,6 +223,14 @@ impl Prune<'_> {
         for _ in 0..ROUNDS {
             let (mut begun, list) = self.begin(survey)?;
             report.snapshots = begun.snapshots.len() as u64;
+            report.stored = sizes.values().sum();
+            let wanted = wanted(&list, survey);
+            if !wanted.is_empty() {
+                self.vault.ask(self.store.revive(&wanted))?;
+                let (packs, bytes) = measure(&wanted, sizes);
+                report.revived = (report.revived.0 + packs, report.revived.1 + bytes);
+                continue;
+            }
             let dead = dead(&list, survey);
             match self.vault.ask(self.store.retire(begun.counters, &dead)) {
                 Ok(counters) => {
@@ -395,6 +419,15 @@ fn dead(list: &SessionList, survey: &Survey) -> Vec<PackRun> {
     };
     runs(list, |record, number| {
         !needed(record, number) && !record.retired.contains_key(&number) && !record.deleted.contains(&number)
+    })
+}
+
+/// Packs that were given up, are needed and are there.
+fn wanted(list: &SessionList, survey: &Survey) -> Vec<PackRun> {
+    runs(list, |record, number| {
+        record.retired.contains_key(&number)
+            && !record.deleted.contains(&number)
+            && survey.packs.contains(record.session, number)
     })
 }
 

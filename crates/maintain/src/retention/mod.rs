@@ -7,6 +7,7 @@
 //! **What it may not do.** Ask for the time or the time zone (both are handed in), touch a ledger, remove anything.
 //!
 //! **What always holds.** A snapshot that is held stays. Of each group something stays, or the whole policy is refused.
+//! A snapshot that is marked as suspicious takes no other's place: the others are judged as if it were not there.
 //! Times decide, not the order of the list; of equal times the larger session is the newer. A snapshot from the future is
 //! the newest, and moves no window.
 //!
@@ -20,6 +21,8 @@
 //!   clock shows twice in autumn is two hours.
 //! - `within` counts back from the newest snapshot of the group, as restic does, so that a device that was off for a year
 //!   keeps what it has; but never from a time to come.
+//! - A marked snapshot (`suspicious`) is judged among all, the others among themselves. So a marked one goes in its time,
+//!   and until then stays beside the good one it would have pushed out. Where a group has good ones, one of them stays.
 //! - The oldest snapshot has no privilege where a rule is not filled yet (restic keeps it): the newest of each period is
 //!   what stays, and nothing else.
 
@@ -115,10 +118,10 @@ fn judge(
     zone: &TimeZone,
 ) -> Result<Group, RetentionError> {
     members.sort_by_key(|member| std::cmp::Reverse((member.snapshot.created, member.snapshot.session)));
-    let newest = members.first().map_or(now, |member| member.snapshot.created);
-    let window = policy.within.map(|span| calendar::back(newest.min(now), span, zone));
-    let mut rules: Vec<Rule> =
-        policy.rules().map(|(reason, period, count)| Rule::new(reason, period, count)).collect();
+    let good = |member: &&&Candidate| !member.snapshot.is_suspicious();
+    let mut among_good = Rules::new(policy, members.iter().find(good), now, zone);
+    let mut among_all = Rules::new(policy, members.first(), now, zone);
+    let any_good = members.iter().any(|member| good(&member));
     let mut verdicts = Vec::with_capacity(members.len());
     for member in members {
         let snapshot = &member.snapshot;
@@ -129,17 +132,42 @@ fn judge(
         }
         let tagged = policy.tags.iter().filter(|tag| snapshot.tags.contains(tag));
         reasons.extend(tagged.map(|tag| Reason::Tag(tag.clone())));
-        if window.is_some_and(|window| window.is_none_or(|begin| snapshot.created >= begin)) {
-            reasons.push(Reason::Within);
-        }
-        reasons.extend(rules.iter_mut().filter_map(|rule| rule.keeps(&at, snapshot)));
+        let of_all = among_all.keep(&at, snapshot);
+        let marked = snapshot.is_suspicious();
+        reasons.extend(if marked { of_all } else { among_good.keep(&at, snapshot) });
         verdicts.push(Verdict { snapshot: snapshot.clone(), reasons });
     }
     verdicts.reverse();
-    if !verdicts.iter().any(Verdict::stays) {
+    let mut could_stay = verdicts.iter().filter(|verdict| !any_good || !verdict.snapshot.is_suspicious());
+    if !could_stay.any(Verdict::stays) {
         return Err(RetentionError::KeepsNothing { device_name, sources, snapshots: verdicts.len() });
     }
     Ok(Group { device, device_name, sources, verdicts })
+}
+
+/// All rules on their way from the newest snapshot to the oldest.
+struct Rules {
+    /// When it begins; `None` where it has no beginning, or there is no such rule.
+    window: Option<Option<Timestamp>>,
+    counting: Vec<Rule>,
+}
+
+impl Rules {
+    fn new(policy: &Policy, newest: Option<&&Candidate>, now: Timestamp, zone: &TimeZone) -> Self {
+        let newest = newest.map_or(now, |newest| newest.snapshot.created);
+        let window = policy.within.map(|span| calendar::back(newest.min(now), span, zone));
+        let counting = policy.rules().map(|(reason, period, count)| Rule::new(reason, period, count));
+        Self { window, counting: counting.collect() }
+    }
+
+    fn keep(&mut self, at: &jiff::ZonedDateTime, snapshot: &SnapshotInfo) -> Vec<Reason> {
+        let within = self.window.is_some_and(|window| window.is_none_or(|begin| snapshot.created >= begin));
+        let within = within.then_some(Reason::Within);
+        within
+            .into_iter()
+            .chain(self.counting.iter_mut().filter_map(|rule| rule.keeps(at, snapshot)))
+            .collect()
+    }
 }
 
 /// One counting rule on its way from the newest snapshot to the oldest.

@@ -1,7 +1,7 @@
 //! Random histories against a model that is simple enough to be believed: names of periods as text, a map from each to
 //! its newest snapshot, and the first N of them.
 use super::*;
-use backupengine_model::{SessionNo, SnapshotId};
+use backupengine_model::{SUSPICIOUS, SessionNo, SnapshotId};
 use jiff::{Span, ToSpan};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn times() -> impl Strategy<Value = i64> {
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
-    let one = (times(), 0..2_u8, 0..2_u8, 0..3_u8, prop::bool::weighted(0.1));
+    let one = (times(), 0..2_u8, 0..2_u8, 0..4_u8, prop::bool::weighted(0.1));
     vec(one, 0..60).prop_map(|all| {
         let one = |(session, (secs, device, source, tag, held)): (u32, (i64, u8, u8, u8, bool))| Candidate {
             snapshot: SnapshotInfo {
@@ -39,7 +39,11 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
                 created: Timestamp { secs, nanos: 0 },
                 device: DeviceId([device; 16]),
                 device_name: format!("pc{device}"),
-                tags: if tag == 0 { vec!["good".to_owned()] } else { Vec::new() },
+                tags: match tag {
+                    0 => vec!["good".to_owned()],
+                    3 => vec![SUSPICIOUS.to_owned()],
+                    _ => Vec::new(),
+                },
                 sources: vec![vec![b'/', b'a' + source]],
             },
             held,
@@ -72,8 +76,23 @@ fn policies() -> impl Strategy<Value = Policy> {
 
 const NOW: Timestamp = Timestamp { secs: 1_795_000_000, nanos: 0 };
 
-/// Sessions that stay of one group.
+/// Sessions that stay of one group: of the good ones as if there were no others, of the marked ones among all.
 fn model(group: &[&Candidate], policy: &Policy, zone: &TimeZone) -> BTreeSet<u32> {
+    let good: Vec<&Candidate> = group.iter().copied().filter(|one| !one.snapshot.is_suspicious()).collect();
+    let marked = group.iter().filter(|one| one.snapshot.is_suspicious()).map(|one| one.snapshot.session.0);
+    let among_all = simple(group, policy, zone);
+    let mut stays: BTreeSet<u32> = marked.filter(|session| among_all.contains(session)).collect();
+    if !good.is_empty() {
+        let kept = simple(&good, policy, zone);
+        if kept.is_empty() {
+            return kept;
+        }
+        stays.extend(kept);
+    }
+    stays
+}
+
+fn simple(group: &[&Candidate], policy: &Policy, zone: &TimeZone) -> BTreeSet<u32> {
     let at = |one: &Candidate| {
         jiff::Timestamp::from_second(one.snapshot.created.secs).unwrap().to_zoned_datetime(zone.clone())
     };

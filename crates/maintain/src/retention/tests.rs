@@ -1,6 +1,6 @@
 //! Tables of cases: what stays, and why.
 use super::*;
-use backupengine_model::{SessionNo, SnapshotId};
+use backupengine_model::{SUSPICIOUS, SessionNo, SnapshotId};
 use jiff::{Span, ToSpan};
 
 /// Middle Europe, written out so that no file of the system is needed.
@@ -318,4 +318,46 @@ fn times_outside_of_the_calendar_have_their_place() {
         assert_eq!(sessions(&list, &policy, &zone(BERLIN)), [1, 2]);
     }
     assert_eq!(sessions(&list, &within(1.day()), &zone(BERLIN)), [2]);
+}
+
+/// Days 1 to 6, of which these are marked.
+fn days(marked: &[u32]) -> Vec<Candidate> {
+    let mut list = history(&[
+        "2026-03-01T12:00:00Z",
+        "2026-03-02T12:00:00Z",
+        "2026-03-03T12:00:00Z",
+        "2026-03-04T12:00:00Z",
+        "2026-03-05T12:00:00Z",
+        "2026-03-06T12:00:00Z",
+    ]);
+    for one in list.iter_mut().filter(|one| marked.contains(&one.snapshot.session.0)) {
+        one.snapshot.tags = vec![SUSPICIOUS.to_owned()];
+    }
+    list
+}
+
+#[test]
+fn a_marked_snapshot_takes_no_others_place() {
+    let utc = zone("UTC0");
+    assert_eq!(sessions(&days(&[]), &last(2), &utc), [5, 6]);
+    assert_eq!(
+        sessions(&days(&[5, 6]), &last(2), &utc),
+        [3, 4, 5, 6],
+        "the good ones as if they were not there"
+    );
+    assert_eq!(sessions(&days(&[6]), &daily(1), &utc), [5, 6]);
+    assert_eq!(sessions(&days(&[2]), &last(2), &utc), [5, 6], "and it goes in its time");
+    // Counted back from the newest good one; from the newest of all for those that are marked.
+    let two_days = within(2.days());
+    assert_eq!(sessions(&days(&[4, 5, 6]), &two_days, &utc), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(sessions(&days(&[2, 6]), &two_days, &utc), [3, 4, 5, 6]);
+}
+
+#[test]
+fn a_marked_snapshot_is_not_all_that_stays() {
+    let tagged = Policy { tags: vec![SUSPICIOUS.to_owned()], ..Policy::default() };
+    let refused = |list: &[Candidate]| apply(list, &tagged, at("2026-04-01T00:00:00Z"), &zone("UTC0"));
+    assert!(matches!(refused(&days(&[6])), Err(RetentionError::KeepsNothing { snapshots: 6, .. })));
+    let all = refused(&days(&[1, 2, 3, 4, 5, 6])).unwrap();
+    assert!(all[0].verdicts.iter().all(Verdict::stays), "there is nothing better");
 }

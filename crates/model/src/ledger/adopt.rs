@@ -177,7 +177,8 @@ mod tests {
         for _ in 0..2 {
             let session = ledger.open(ME, SessionKind::Push, NOW).unwrap();
             let snapshot = SnapshotRecord { label: vec![7; 9], ..snapshot(session.0) };
-            let commit = Commit { snapshot, packs: 3, bytes: 1, meta_packs: Vec::new(), gc_epoch: None };
+            let commit =
+                Commit { snapshot, packs: 3, bytes: 1, meta_packs: Vec::new(), gc_epoch: None, hold: None };
             ledger.commit(ME, &commit).unwrap();
         }
         ledger.trash(&[SessionNo(2)], NOW).unwrap();

@@ -303,7 +303,7 @@ mod tests {
             head_len: 10,
             label: Vec::new(),
         };
-        Commit { snapshot, packs: 4, bytes: 400, meta_packs: Vec::new(), gc_epoch }
+        Commit { snapshot, packs: 4, bytes: 400, meta_packs: Vec::new(), gc_epoch, hold: None }
     }
 
     /// A ledger with two snapshots of four packs and two relocation packs.
@@ -503,7 +503,8 @@ mod tests {
         let id = SnapshotId([1; 8]);
         let (created, label) = (at(0), Vec::new());
         let snapshot = SnapshotRecord { session, id, device: ME, created, root_size: 1, head_len: 1, label };
-        let commit = Commit { snapshot, packs: 2, bytes: 2, meta_packs: Vec::new(), gc_epoch: None };
+        let commit =
+            Commit { snapshot, packs: 2, bytes: 2, meta_packs: Vec::new(), gc_epoch: None, hold: None };
         ledger.commit(ME, &commit).unwrap();
         session
     }

@@ -175,7 +175,8 @@ mod tests {
                 head_len: 10,
                 label: Vec::new(),
             };
-            let commit = Commit { snapshot, packs: 1, bytes: 1, meta_packs: Vec::new(), gc_epoch: None };
+            let commit =
+                Commit { snapshot, packs: 1, bytes: 1, meta_packs: Vec::new(), gc_epoch: None, hold: None };
             ledger.commit(ME, &commit).unwrap();
             session
         };

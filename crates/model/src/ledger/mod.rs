@@ -171,6 +171,9 @@ pub struct Commit {
     /// The epoch the writer has taken in: nothing it refers to was retired or moved up to there. `None`: the one the
     /// session was opened under.
     pub gc_epoch: Option<u64>,
+    /// A snapshot of the same device that is held from now on: the last one before a push that looks like the work of
+    /// ransomware. One that is gone or another device's is left as it is: a commit is never refused for it.
+    pub hold: Option<SessionNo>,
 }
 
 /// A run of packs of one session.

@@ -94,6 +94,10 @@ impl LedgerState {
         self.end(number, commit.packs, commit.bytes, commit.gc_epoch)?;
         let at = self.snapshots.partition_point(|s| s.session < number);
         self.snapshots.insert(at, commit.snapshot.clone());
+        let trashed = self.trash.iter().map(|trashed| &trashed.snapshot);
+        let own = self.snapshots.iter().chain(trashed).filter(|snapshot| snapshot.device == device);
+        let held = own.map(|snapshot| snapshot.session).find(|session| Some(*session) == commit.hold);
+        self.held.extend(held);
         self.version += 1;
         Ok(())
     }
@@ -173,6 +177,7 @@ mod tests {
             bytes: 7,
             meta_packs: Vec::new(),
             gc_epoch: None,
+            hold: None,
         }
     }
 
@@ -204,6 +209,27 @@ mod tests {
         let mut other = commit(session, ME);
         other.snapshot.head_len += 1;
         assert_eq!(ledger.commit(ME, &other), Err(RuleBroken::NotOpen));
+    }
+
+    /// More is kept by it and nothing less: it can be said by a device that may not let go.
+    #[test]
+    fn a_commit_holds_a_snapshot_of_its_own_device_and_no_other() {
+        let mut ledger = LedgerState::default();
+        let push = |ledger: &mut LedgerState, device, hold| {
+            let session = ledger.open(device, SessionKind::Push, Timestamp::default()).unwrap();
+            ledger.commit(device, &Commit { hold, ..commit(session, device) }).unwrap();
+            session
+        };
+        let first = push(&mut ledger, ME, None);
+        let other = push(&mut ledger, OTHER, Some(first));
+        push(&mut ledger, ME, Some(other));
+        push(&mut ledger, ME, Some(SessionNo(99)));
+        assert!(ledger.held.is_empty(), "another device's, and one that is not there");
+        ledger.trash(&[first], Timestamp::default()).unwrap();
+        let version = ledger.version;
+        push(&mut ledger, ME, Some(first));
+        assert_eq!(ledger.held.iter().copied().collect::<Vec<_>>(), [first], "from the trash as well");
+        assert_eq!(ledger.version, version + 1);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A store that refuses every writing call after the first few.
-struct Breaks {
-    inner: MemoryStore,
-    left: AtomicU32,
+pub(super) struct Breaks {
+    pub(super) inner: MemoryStore,
+    pub(super) left: AtomicU32,
 }
 
 impl Breaks {

@@ -2,6 +2,7 @@
 mod again;
 mod broken_off;
 mod faithful;
+mod suspicious;
 
 use crate::{Device, Observer, PushConfig, PushError, PushReport, PushStats, push};
 use backupengine_model::{ContentReader, Kind, NodeId, SessionNo, Timestamp, TreePath, TreeReader, VaultId};
@@ -43,7 +44,7 @@ fn random(out: &mut [u8]) {
 }
 
 /// Bytes that do not compress.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
     let mut out = Vec::with_capacity(len + 8);
     while out.len() < len {
@@ -94,6 +95,7 @@ impl Bench {
             walk: WalkConfig { roots: vec![self.src("")], ..WalkConfig::default() },
             device_name: "here".into(),
             tags: vec!["b".into(), "a".into()],
+            canaries: Vec::new(),
             created: Timestamp { secs: 1_700_000_000, nanos: 5 },
             state: self.state(),
             dry_run: false,

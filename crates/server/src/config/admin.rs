@@ -1,6 +1,6 @@
 //! What the commands of an operator are told: rights of the migrator, and the deployment's own facts.
 use super::environment::Environment;
-use super::{Profile, Secret, Storage};
+use super::{Profile, Secret, Storage, Sweep};
 use crate::{ServerError, db};
 use std::path::PathBuf;
 use tokio_postgres::Client;
@@ -41,6 +41,14 @@ impl Admin {
     /// [`ServerError::Setting`].
     pub fn storage(&self) -> Result<Storage, ServerError> {
         self.environment.storage()
+    }
+
+    /// Who deletes from it, if anybody does.
+    ///
+    /// # Errors
+    /// [`ServerError::Setting`].
+    pub fn sweep(&self) -> Result<Option<Sweep>, ServerError> {
+        self.environment.sweep()
     }
 
     /// Tells the database which deployment it belongs to, and what `check-storage` found where it has just run.

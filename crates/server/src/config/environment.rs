@@ -1,6 +1,7 @@
 //! Reading settings from the environment, and secrets from files it names.
 use super::{
-    Auth, Config, PASSWORD_COST, Profile, Provider, REUSE_WINDOW, SWEEP_EVERY, Secret, Storage, Sweep,
+    Auth, Config, Lock, LockMode, PASSWORD_COST, Profile, Provider, REUSE_WINDOW, SWEEP_EVERY, Secret,
+    Storage, Sweep,
 };
 use crate::ServerError;
 use backupengine_api::{Directory, GRANT_SECONDS};
@@ -25,6 +26,8 @@ pub(super) const SETTINGS: &[&str] = &[
     "BACKUPENGINE_S3_BUCKET",
     "BACKUPENGINE_S3_ACCESS_KEY",
     "BACKUPENGINE_S3_SWEEP_ACCESS_KEY",
+    "BACKUPENGINE_S3_LOCK_MODE",
+    "BACKUPENGINE_S3_LOCK_DAYS",
     "BACKUPENGINE_GRANT_SECONDS",
     "BACKUPENGINE_ACCESS_SECONDS",
     "BACKUPENGINE_QUOTA_BYTES",
@@ -202,11 +205,31 @@ impl Environment {
             grant_life: self.seconds("BACKUPENGINE_GRANT_SECONDS", most, 60, most)?,
             // Until `check-storage` has found better.
             profile: Profile::NONE,
+            lock: self.lock()?,
         })
     }
 
+    /// For how long what is stored is locked; mode and days, or neither.
+    fn lock(&self) -> Result<Option<Lock>, ServerError> {
+        let (mode, days) = ("BACKUPENGINE_S3_LOCK_MODE", "BACKUPENGINE_S3_LOCK_DAYS");
+        let what = format!("it has to be a number of days from 1 to {}", Lock::DAYS_MAX);
+        let kept = match self.optional(mode) {
+            None => None,
+            Some("governance") => Some(LockMode::Governance),
+            Some("compliance") => Some(LockMode::Compliance),
+            Some(_) => return Err(problem(mode, "it has to be governance or compliance")),
+        };
+        match (kept, self.parsed::<u16>(days, &what)?) {
+            (None, None) => Ok(None),
+            (Some(mode), Some(days)) if (1..=Lock::DAYS_MAX).contains(&days) => Ok(Some(Lock { mode, days })),
+            (Some(_), Some(_)) => Err(problem(days, what)),
+            (Some(_), None) => Err(problem(days, format!("it is not set, but {mode} is"))),
+            (None, Some(_)) => Err(problem(mode, format!("it is not set, but {days} is"))),
+        }
+    }
+
     /// Who may delete; the key and its secret, or neither.
-    fn sweep(&self) -> Result<Option<Sweep>, ServerError> {
+    pub(super) fn sweep(&self) -> Result<Option<Sweep>, ServerError> {
         let (key, secret) = ("BACKUPENGINE_S3_SWEEP_ACCESS_KEY", "BACKUPENGINE_S3_SWEEP_SECRET_KEY");
         match (self.optional(key), self.optional_secret(secret)?) {
             (None, None) => Ok(None),

@@ -71,6 +71,8 @@ fn each_of_these_is_refused_by_its_name_and_without_its_value() {
         ("BACKUPENGINE_S3_ENDPOINT", Some("http://s3.example.org")),
         ("BACKUPENGINE_S3_SECRET_KEY", None),
         ("BACKUPENGINE_S3_SECRET_KEY", Some("")),
+        ("BACKUPENGINE_S3_LOCK_MODE", Some("hunter2")),
+        ("BACKUPENGINE_S3_LOCK_DAYS", Some("hunter2")),
         ("BACKUPENGINE_GRANT_SECONDS", Some("901")),
         ("BACKUPENGINE_GRANT_SECONDS", Some("hunter2")),
         ("BACKUPENGINE_ACCESS_SECONDS", Some("0")),
@@ -90,6 +92,30 @@ fn each_of_these_is_refused_by_its_name_and_without_its_value() {
     }
     let azure = [("BACKUPENGINE_AZURE_CLIENT_ID", Some("id"))];
     assert!(read(&azure).unwrap_err().contains("AZURE_ISSUER"));
+}
+
+#[test]
+fn a_lock_has_a_mode_and_days() {
+    let lock = |mode, days| {
+        let said = [("BACKUPENGINE_S3_LOCK_MODE", mode), ("BACKUPENGINE_S3_LOCK_DAYS", days)];
+        read(&said).map(|config| config.storage.lock)
+    };
+    assert_eq!(lock(None, None), Ok(None));
+    let kept = Lock { mode: LockMode::Compliance, days: 30 };
+    assert_eq!(lock(Some("compliance"), Some("30")), Ok(Some(kept)));
+    assert_eq!(lock(Some("governance"), Some("3650")).unwrap().unwrap().mode, LockMode::Governance);
+    for (mode, days, setting) in [
+        (Some("compliance"), None, "BACKUPENGINE_S3_LOCK_DAYS"),
+        (None, Some("30"), "BACKUPENGINE_S3_LOCK_MODE"),
+        (Some("compliance"), Some("0"), "BACKUPENGINE_S3_LOCK_DAYS"),
+        (Some("compliance"), Some("3651"), "BACKUPENGINE_S3_LOCK_DAYS"),
+    ] {
+        assert!(lock(mode, days).unwrap_err().starts_with(setting), "{mode:?} {days:?}");
+    }
+    assert_eq!(kept.until(1_795_953_600), "2026-12-29T12:00:00Z");
+    // A profile that was kept before there were locks.
+    let older = serde_json::json!({"checksum_sha256": true, "content_md5": false, "if_none_match": true, "sse_header": false});
+    assert!(!Profile::from_json(older).unwrap().object_lock);
 }
 
 #[test]

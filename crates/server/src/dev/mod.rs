@@ -29,8 +29,13 @@ use std::time::Duration;
 /// What an account may take, in bytes.
 const QUOTA: i64 = 1 << 40;
 /// What the store in this process honours: `check-storage` says the same of it.
-const PROFILE: Profile =
-    Profile { checksum_sha256: true, content_md5: false, if_none_match: true, sse_header: false };
+const PROFILE: Profile = Profile {
+    checksum_sha256: true,
+    content_md5: false,
+    if_none_match: true,
+    sse_header: false,
+    object_lock: false,
+};
 
 /// What may be said about it.
 #[derive(Clone, Debug)]
@@ -277,6 +282,7 @@ fn storage(dev: &DevConfig, store: &Serving, bucket: &str, key: Secret) -> Stora
         secret_key: key,
         grant_life: dev.grant_life,
         profile: PROFILE,
+        lock: None,
     }
 }
 

@@ -166,8 +166,7 @@ mod tests {
     use std::time::Duration;
 
     fn grants() -> Grants {
-        let profile =
-            Profile { checksum_sha256: true, content_md5: false, if_none_match: true, sse_header: false };
+        let profile = Profile { checksum_sha256: true, if_none_match: true, ..Profile::NONE };
         Grants::new(&Storage {
             endpoint: "https://s3.example.org".to_owned(),
             seen_at: None,
@@ -177,6 +176,7 @@ mod tests {
             secret_key: Secret::new("secret".to_owned()),
             grant_life: Duration::from_secs(900),
             profile,
+            lock: None,
         })
         .unwrap()
     }

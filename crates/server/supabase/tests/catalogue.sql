@@ -80,7 +80,7 @@ select set_eq($$ select name from test.functions where definer $$, array[
   'app.enter', 'app.finish', 'api.note_refusal', 'app.expire_sessions', 'app.close_session', 'app.check_region',
   'app.enroll', 'app.approve', 'app.end_device', 'app.change_envelopes',
   'api.device_key', 'api.root_key', 'api.device_public', 'api.deployment', 'api.storage_profile',
-  'app.give_up', 'app.watch_retired', 'app.revive', 'api.sweep_due', 'api.sweep_done'], 'what runs past the policies is the named list');
+  'app.give_up', 'app.watch_retired', 'app.revive', 'app.hold_own', 'api.sweep_due', 'api.sweep_done', 'api.sweep_later'], 'what runs past the policies is the named list');
 select is_empty($$
   select name from test.functions where not parsed and not coalesce(config @> array['search_path=""'], false)
 $$, 'every function has an empty search path, or was parsed when it was made');
@@ -92,7 +92,7 @@ $$, 'no function is executable by anybody else');
 select set_eq($$
   select f.name from test.functions f where has_function_privilege('backupengine_front', f.oid, 'execute')
 $$, array['api.call', 'api.place', 'api.note_refusal', 'api.device_key', 'api.root_key', 'api.device_public',
-          'api.deployment', 'api.storage_profile', 'api.sweep_due', 'api.sweep_done'], 'the front may call these');
+          'api.deployment', 'api.storage_profile', 'api.sweep_due', 'api.sweep_done', 'api.sweep_later'], 'the front may call these');
 select is_empty($$
   select f.name from test.functions f
   where f.name ~ '^api\.' and f.name !~ '^api\.op_' and has_function_privilege('authenticated', f.oid, 'execute')

@@ -50,10 +50,33 @@ select is((select count(*) from app.doomed where s = 3), 1::bigint, 'what is not
 insert into app.doomed (tenant, vault, s, due_at, root) select tenant, vault, 9, due_at, false from app.doomed where s = 1 and vault = decode(test.vault(1), 'hex');
 do $$ begin perform test.done(1, 9); end $$;
 select is(test.shown(), '2/1/root/[[3, 4]] 1/1/[[0, 2], [5, 6]]', 'an entry is one session''s');
-select is(test.code('owner', op), 'no_such_operation', op || ' is no operation') from unnest('{sweep-due,sweep-done}'::text[]) as op;
+select is(test.code('owner', op), 'no_such_operation', op || ' is no operation') from unnest('{sweep-due,sweep-done,sweep-later}'::text[]) as op;
 select is(test.raw('owner', statement), '42501', statement || ' is no client''s to call') from unnest(array[
-  'select api.sweep_due(1, ''{}'')', 'select api.sweep_done('''', 1, now())', 'delete from app.doomed',
+  'select api.sweep_due(1, ''{}'')', 'select api.sweep_done('''', 1, now())', 'select api.sweep_later('''', 1, 1)', 'delete from app.doomed',
   format('select app.doom_announced(decode(%L, ''hex''), 1)', test.vault(1))]) as statement;
+
+-- What the store keeps locked.
+create function test.later(v integer, num bigint, due interval) returns void language plpgsql as $$
+declare
+  wanted text := test.vault(v);
+  until bigint := extract(epoch from clock_timestamp() + due);
+begin
+  set local session authorization backupengine_front;
+  perform api.sweep_later(wanted, num, until);
+  set local session authorization default;
+end $$;
+create function test.waits(num bigint) returns text language sql as $$
+  select string_agg(concat_ws(' ', case when root then 'root' end, packs, round(extract(epoch from due_at - clock_timestamp()) / 3600)), ', ' order by due_at)
+  from app.doomed d where d.s = num and d.vault = decode(test.vault(1), 'hex') $$;
+do $$ begin
+  perform test.doom(1, 7, '-5 hours', true), test.doom(1, 7, '-3 hours', false, '{[0,2)}'), test.doom(1, 7, '9 hours', false, '{[4,5)}');
+  perform test.later(1, 7, '10 hours');
+end $$;
+select is(test.waits(7), '{[4,5)} 9, root {} 10, {[0,2)} 12', 'all that is due of a session waits, in its order');
+do $$ begin perform test.later(1, 7, '-1 hour'), test.later(2, 7, '99 hours'); end $$;
+select is(test.waits(7), '{[4,5)} 9, root {} 10, {[0,2)} 12', 'never for less, and another vault is another');
+do $$ begin perform test.doom(1, 8, '-5 hours', true), test.later(1, 8, '1000000 hours'); end $$;
+select ok((select due_at < clock_timestamp() + interval '11 years' from app.doomed where s = 8), 'ten years at most');
 
 -- What was announced by a session that comes to nothing.
 create function test.left_(num bigint) returns text language sql as $$

@@ -360,8 +360,14 @@ mod tests {
                 head_len: 300,
                 label: vec![number; usize::from(number) * 40],
             };
-            let commit =
-                Commit { snapshot, packs: 9, bytes: 1 << 40, meta_packs: Vec::new(), gc_epoch: None };
+            let commit = Commit {
+                snapshot,
+                packs: 9,
+                bytes: 1 << 40,
+                meta_packs: Vec::new(),
+                gc_epoch: None,
+                hold: None,
+            };
             state.commit(device, &commit).unwrap();
         }
         let moving = state.open(DeviceId([0; 16]), SessionKind::Compact, at(5)).unwrap();

@@ -57,7 +57,7 @@ macro_rules! upkeep_suite {
             moving_again_makes_no_chain, what_lies_in_its_copy_alone_stays_while_a_push_is_open, a_move_is_taken_back_while_its_blob_is_there, a_pack_that_is_going_is_no_target);
         $crate::upkeep_suite!(@each $make; keep:
             the_trash_is_listed_no_more_and_can_be_emptied_back, the_trash_counts_until_its_time_is_over,
-            what_is_held_goes_nowhere, a_label_is_replaced, of_several_snapshots_all_go_or_none);
+            what_is_held_goes_nowhere, a_commit_holds_what_its_device_made_before, a_label_is_replaced, of_several_snapshots_all_go_or_none);
     };
     (@each $make:expr; $part:ident: $($check:ident),+) => {
         $(#[test]
@@ -109,6 +109,7 @@ impl Upkept {
             bytes: 64 + u64::from(packs) * PACK as u64,
             meta_packs: Vec::new(),
             gc_epoch: None,
+            hold: None,
         }
     }
 

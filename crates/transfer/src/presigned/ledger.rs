@@ -113,6 +113,7 @@ impl Core {
             bytes: commit.bytes,
             meta_packs: packs.map(of_run).collect(),
             gc_epoch: commit.gc_epoch,
+            hold: commit.hold.map(|session| session.0),
         };
         self.account.ask::<op::SessionCommit>(&request).await.map_err(store_error)?;
         self.answers.forget();

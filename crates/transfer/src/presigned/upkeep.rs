@@ -117,6 +117,7 @@ impl Core {
             bytes,
             meta_packs: Vec::new(),
             gc_epoch: None,
+            hold: None,
         };
         for _ in 0..ROUNDS {
             match self.account.ask::<op::SessionCommit>(&request).await.map_err(store_error) {

@@ -2,7 +2,7 @@
 
 use super::{HOUR, Upkept, breaks, run, wait};
 use backupengine_model::SessionNo;
-use backupengine_model::ledger::{GRACE_SECS, Haste, Kept, LABEL_MAX, RuleBroken, TRASH_DAYS};
+use backupengine_model::ledger::{Commit, GRACE_SECS, Haste, Kept, LABEL_MAX, RuleBroken, TRASH_DAYS};
 use backupengine_store::BlobKey;
 
 const TRASH_SECS: i64 = TRASH_DAYS as i64 * 24 * HOUR;
@@ -96,6 +96,27 @@ pub fn what_is_held_goes_nowhere(vault: &Upkept) {
     assert_eq!(counts(vault), [a, b]);
     wait(vault.one.hold(&[a, b], false)).expect("they are let go");
     assert_eq!(counts(vault), [a]);
+    wait(vault.one.trash(&[a])).expect("a snapshot goes into the trash");
+}
+
+/// Live or in the trash; what is not there is no error. That it reaches no other device's: `model::ledger`, and the SQL.
+pub fn a_commit_holds_what_its_device_made_before(vault: &Upkept) {
+    let (a, b) = (vault.push(0), vault.push(0));
+    wait(vault.one.trash(&[b])).expect("a snapshot goes into the trash");
+    let push = |hold| {
+        let session = vault.open();
+        let commit = Commit { hold: Some(hold), ..vault.commit(session, 0) };
+        wait(vault.one.commit(vault.me, &commit)).expect("a commit is taken");
+        wait(vault.one.commit(vault.me, &commit)).expect("again is no error");
+        session
+    };
+    let c = push(a);
+    let d = push(b);
+    let e = push(SessionNo(99));
+    let (free, held) = (|s| (s, false, false), |s| (s, false, true));
+    assert_eq!(shown(vault), [held(a), (b, true, true), free(c), free(d), free(e)]);
+    breaks(RuleBroken::Held, wait(vault.one.trash(&[a])));
+    wait(vault.one.hold(&[a], false)).expect("an owner lets it go");
     wait(vault.one.trash(&[a])).expect("a snapshot goes into the trash");
 }
 
