@@ -14,7 +14,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hpke", &["seal"]),
     ("bip39", &["seal"]),
     ("fastcdc", &["chunk"]),
-    ("fuser", &["fuse"]),
+    ("fuser", &["fuse", "tests"]),
     ("clap", &["cli", "server"]),
     ("tracing-subscriber", &["cli", "server"]),
     ("indicatif", &["cli"]),

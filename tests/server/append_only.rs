@@ -182,6 +182,17 @@ impl<'s> World<'s> {
                         "sha256": base64(&Sha256::digest(FORGED)), "idem": idem()}))
                 })
                 .into(),
+            "envelope-change" => {
+                // Everybody's way in goes away, and one of its own comes.
+                let there = ["0101010101010101", "0202020202020202"];
+                let own = json!([{"id": "0404040404040404", "epoch": 2, "kind": "recovery", "sealed": base64(FORGED),
+                    "sha256": base64(&Sha256::digest(FORGED))}]);
+                let change = |keep: &[&str], add: &Value, commit: bool| {
+                    of_vault(json!({"expected": there, "keep": keep, "add": add, "devices": [], "commit": commit,
+                        "idem": idem()}))
+                };
+                vec![change(&[], &own, false), change(&[], &own, true), change(&there[..1], &json!([]), true)]
+            }
             "mount" => vec![of_vault(json!({"snapshots": 1000}))],
             "version" | "schedule-list" => vec![of_vault(json!({}))],
             "snapshot-list" => {

@@ -79,7 +79,10 @@ struct Repaired {
 
 /// What is stored is looked at, not what this device kept of it; anew each time, past every cache.
 fn open(wire: &Wire) -> Result<Opened, Failure> {
-    wire.open_how(&How { blocks: Blocks::None, past_damage: true, ..How::default() })
+    let opened = wire.open_how(&How { blocks: Blocks::None, past_damage: true, ..How::default() })?;
+    // What they do not open is not damaged.
+    opened.refuse_checking_with_older_keys()?;
+    Ok(opened)
 }
 
 /// Where to look for files that are not where they were.
