@@ -188,8 +188,10 @@ impl<'s> World<'s> {
                 let own = json!([{"id": "0404040404040404", "epoch": 2, "kind": "recovery", "sealed": base64(FORGED),
                     "sha256": base64(&Sha256::digest(FORGED))}]);
                 let change = |keep: &[&str], add: &Value, commit: bool| {
-                    of_vault(json!({"expected": there, "keep": keep, "add": add, "devices": [], "commit": commit,
-                        "idem": idem()}))
+                    of_vault(
+                        json!({"expected": there, "keep": keep, "add": add, "devices": [], "commit": commit,
+                        "idem": idem()}),
+                    )
                 };
                 vec![change(&[], &own, false), change(&[], &own, true), change(&there[..1], &json!([]), true)]
             }
