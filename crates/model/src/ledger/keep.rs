@@ -189,6 +189,38 @@ mod tests {
     }
 
     #[test]
+    fn holds_and_labels_change_the_list_when_they_change_something() {
+        let (mut ledger, s) = three();
+        let before = ledger.version;
+        ledger.hold(&[s[0], s[1]], true).unwrap();
+        assert_eq!((ledger.held.len(), ledger.version), (2, before + 1));
+        // One of them anew, one as it was; then nothing new at all.
+        ledger.hold(&[s[2], s[0]], true).unwrap();
+        assert_eq!((ledger.held.len(), ledger.version), (3, before + 2));
+        ledger.hold(&[s[0], s[2]], true).unwrap();
+        assert_eq!(ledger.version, before + 2);
+        ledger.hold(&s, false).unwrap();
+        assert_eq!((ledger.held.len(), ledger.version), (0, before + 3));
+        assert_eq!(ledger.hold(&[SessionNo(99)], true), Err(RuleBroken::UnknownSnapshot));
+
+        ledger.relabel(s[0], &[7; LABEL_MAX]).unwrap();
+        assert_eq!(ledger.version, before + 4);
+        ledger.relabel(s[0], &[7; LABEL_MAX]).unwrap();
+        assert_eq!(ledger.version, before + 4);
+        assert_eq!(ledger.relabel(s[0], &[7; LABEL_MAX + 1]), Err(RuleBroken::LabelTooLong));
+    }
+
+    #[test]
+    fn a_lease_that_ends_leaves_the_others() {
+        let (mut ledger, s) = three();
+        ledger.lease([1; 16], &s[..1], NOW);
+        ledger.lease([2; 16], &s[1..], NOW);
+        ledger.release([1; 16]);
+        let left: Vec<[u8; 16]> = ledger.leases.iter().map(|lease| lease.id).collect();
+        assert_eq!(left, [[2; 16]]);
+    }
+
+    #[test]
     fn what_is_forgotten_can_be_brought_back_and_keeps_its_time() {
         let (mut ledger, s) = three();
         let before = ledger.version;

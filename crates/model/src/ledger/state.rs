@@ -156,6 +156,7 @@ impl LedgerState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Moved, Since};
     use super::*;
     use crate::SnapshotId;
 
@@ -209,6 +210,53 @@ mod tests {
         let mut other = commit(session, ME);
         other.snapshot.head_len += 1;
         assert_eq!(ledger.commit(ME, &other), Err(RuleBroken::NotOpen));
+    }
+
+    #[test]
+    fn snapshots_stand_in_the_order_of_their_sessions() {
+        let mut ledger = LedgerState { gc_epoch: 4, ..LedgerState::default() };
+        let all: Vec<SessionNo> =
+            (0..3).map(|_| ledger.open(ME, SessionKind::Push, Timestamp::default()).unwrap()).collect();
+        assert!(ledger.sessions.iter().all(|record| record.acked == 4));
+        for at in [1, 2, 0] {
+            let mut made = commit(all[at], ME);
+            made.gc_epoch = Some(4);
+            made.snapshot.label = vec![1; LABEL_MAX];
+            ledger.commit(ME, &made).unwrap();
+        }
+        let listed: Vec<SessionNo> = ledger.snapshots.iter().map(|snapshot| snapshot.session).collect();
+        assert_eq!(listed, all);
+    }
+
+    #[test]
+    fn a_session_ends_as_what_it_was_opened_for() {
+        let mut ledger = LedgerState::default();
+        let push = ledger.open(ME, SessionKind::Push, Timestamp::default()).unwrap();
+        let copies = ledger.open(ME, SessionKind::Compact, Timestamp::default()).unwrap();
+        assert_eq!(ledger.commit(ME, &commit(copies, ME)), Err(RuleBroken::NotOpen));
+        assert_eq!(ledger.end_relocation(ME, push, 1, 1), Err(RuleBroken::NotOpen));
+        ledger.end_relocation(ME, copies, 2, 7).unwrap();
+        // The answer was lost; with other figures it is another end.
+        ledger.end_relocation(ME, copies, 2, 7).unwrap();
+        assert_eq!(ledger.end_relocation(ME, copies, 2, 8), Err(RuleBroken::NotOpen));
+        assert_eq!(ledger.end_relocation(ME, copies, 3, 7), Err(RuleBroken::NotOpen));
+        assert_eq!(ledger.end_relocation(OTHER, copies, 2, 7), Err(RuleBroken::UnknownSession));
+    }
+
+    #[test]
+    fn what_is_retired_gone_or_moved_is_going() {
+        let mut record = SessionRecord::new(SessionNo(1), ME, Timestamp::default());
+        assert!(!record.is_going(3));
+        record.deleted.insert(3..4);
+        record.retired.insert(5..6, Since::default());
+        let since = Since::default();
+        record.moved.insert(7, Moved { to: SessionNo(2), number: 0, since, gone: false });
+        let going: Vec<u32> = (0..9).filter(|number| record.is_going(*number)).collect();
+        assert_eq!(going, [3, 5, 7]);
+        let mut snapshot = commit(SessionNo(1), ME).snapshot;
+        assert!(!snapshot.is_rebuilt());
+        snapshot.device = DeviceId([0; 16]);
+        assert!(snapshot.is_rebuilt());
     }
 
     /// More is kept by it and nothing less: it can be said by a device that may not let go.
