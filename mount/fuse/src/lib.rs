@@ -3,7 +3,7 @@
 //! **What it is.** A [`fuser`] shell around [`ReadOnlyFs`](backupengine_vfs::ReadOnlyFs), mounting and
 //! unmounting, and what a person is told when that does not work.
 //!
-//! **What it may not do.** Cache, retry, decide by kind of node, read a clock but to say since when a request waits, log a
+//! **What it may not do.** Cache, retry, decide by kind of node, read a clock but to see since when a request waits, log a
 //! name above debug.
 //!
 //! **What always holds.** Every request is answered. What would change something is answered by one constant.
