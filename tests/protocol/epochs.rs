@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-fn rotate(vault: &mut TestVault) {
+pub(crate) fn rotate(vault: &mut TestVault) {
     let next = vault.keyring.current_epoch() + 1;
     let master = MasterSecret::from_bytes([u8::try_from(next).unwrap(); 32]);
     vault.keyring = vault.keyring.rotated(master).unwrap();
@@ -43,7 +43,7 @@ fn push(ground: &mut Ground, source: &Source, state: &Path) -> SessionNo {
 }
 
 /// The key epoch of every stored pack, as its trailer says.
-fn epochs(ground: &Ground) -> BTreeMap<(SessionNo, u32), u16> {
+pub(crate) fn epochs(ground: &Ground) -> BTreeMap<(SessionNo, u32), u16> {
     let packs = now(ground.store.list(BlobKind::Packs)).unwrap();
     let epoch = |key| {
         let end = now(ground.store.get(key, Range::Suffix(TRAILER_LEN as u64))).unwrap();

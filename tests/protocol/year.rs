@@ -1,30 +1,35 @@
 //! A year of three devices, by a clock of the test's: pushes, snapshots thinned out, collections every week, mounts that
-//! stay open for weeks, pushes that break off and never come back.
+//! stay open for weeks, keys that rotate each quarter, pushes that break off and never come back.
 //!
 //! `PROTOCOL_YEAR_HOURS` is the pace: hours between two pushes of a device (a few days by default, 1 at full pace).
 
 use crate::collect::{DAY, Ground, HOUR, prune_on};
+use crate::epochs::{epochs, rotate};
 use crate::fixture::{Source, assert_same_as_disk};
 use backupengine_maintain::{PruneConfig, prune_dry};
 use backupengine_model::SessionNo;
 use backupengine_model::ledger::{Haste, SessionState};
+use backupengine_seal::Keyring;
 use backupengine_store::{BlobKind, ErrorKind, Maintainable, Writable};
 use backupengine_testkit::Faulty;
 use backupengine_testkit::build::{Pusher, TestVault, Unwatched};
 use backupengine_testkit::faulty::{Fault, When};
 use backupengine_testkit::shown::everything;
 use backupengine_testkit::{Seeded, now};
-use backupengine_vault::Vault;
+use backupengine_vault::{NewerKeys, Vault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Snapshots that stay: the last of each of the last days, weeks and months, per device.
 const DAYS: usize = 7;
 const WEEKS: usize = 5;
 const MONTHS: usize = 12;
+
+/// Hours between two rotations of the keys.
+const QUARTER: i64 = 90 * 24;
 
 const DEVICES: [&str; 3] = ["laptop", "desktop", "server"];
 
@@ -57,8 +62,18 @@ struct Mounted {
     until: i64,
 }
 
+/// The newest keys, as whoever has the passphrase gets them.
+struct Newest(Mutex<Keyring>);
+
+impl NewerKeys for Newest {
+    fn newer(&self, _epoch: u16) -> Option<Keyring> {
+        Some(self.0.lock().unwrap().clone())
+    }
+}
+
 struct Year {
     ground: Ground,
+    newest: Arc<Newest>,
     pushers: Vec<Pusher>,
     sources: Vec<Source>,
     made: Vec<Made>,
@@ -71,7 +86,24 @@ impl Year {
         let ground = Ground::in_folder();
         let pushers = DEVICES.iter().map(|name| ground.vault.pusher(name)).collect();
         let sources = (60..63).map(Source::small).collect();
-        Self { ground, pushers, sources, made: Vec::new(), mounts: Vec::new(), random: Seeded::new(8) }
+        let newest = Arc::new(Newest(Mutex::new(ground.vault.keyring.clone())));
+        Self {
+            ground,
+            newest,
+            pushers,
+            sources,
+            made: Vec::new(),
+            mounts: Vec::new(),
+            random: Seeded::new(8),
+        }
+    }
+
+    /// New keys for every device; mounts that are open get them when they meet what was sealed with them.
+    fn rotate(&mut self) {
+        rotate(&mut self.ground.vault);
+        self.ground.vault.put_envelopes();
+        *self.newest.0.lock().unwrap() = self.ground.vault.keyring.clone();
+        self.pushers.iter_mut().for_each(|pusher| pusher.rekey(&self.ground.vault));
     }
 
     fn push(&mut self, device: usize) {
@@ -113,6 +145,7 @@ impl Year {
             let session = self.made[at].session;
             let id = [self.random.below(256) as u8; 16];
             let reader = self.ground.vault.reader();
+            reader.renew_from(Arc::clone(&self.newest) as Arc<dyn NewerKeys>);
             reader.root(session).unwrap();
             self.ground.mounts().lease(id, &[session]).unwrap();
             let until = now + (7 + self.random.below(40) as i64) * DAY;
@@ -164,6 +197,9 @@ fn a_year_leaves_what_was_kept_and_little_else() {
             year.ground.prune();
             year.read_in_mounts();
         }
+        if hours / QUARTER != (hours - pace) / QUARTER {
+            year.rotate();
+        }
         most = most.max(year.ground.stored());
     }
     let passed = (year.ground.clock.now().secs - began) / DAY;
@@ -183,16 +219,20 @@ fn a_year_leaves_what_was_kept_and_little_else() {
     let sessions = year.ground.sessions();
     let expired = sessions.iter().filter(|s| s.state == SessionState::Expired).count();
     assert!(sessions.iter().all(|s| s.state != SessionState::Open));
-    let stored = *ended.last().unwrap();
+    let (stored, epochs) = (*ended.last().unwrap(), epochs(&year.ground));
+    let rotated = year.ground.vault.keyring.current_epoch() - 1;
+    let old = epochs.values().filter(|epoch| **epoch <= rotated).count();
     let live = year.live_bytes();
     year.ground.check();
     say(&format!(
         "{passed} days, {} sessions, {expired} of them expired, {} snapshots left: {stored} bytes stored, {live} live, \
-         {:.3}; {most} at most",
+         {:.3}; {most} at most; keys rotated {rotated} times, {old} of {} packs under older ones",
         sessions.len(),
         year.made.len(),
-        stored as f64 / live as f64
+        stored as f64 / live as f64,
+        epochs.len()
     ));
+    assert_eq!(rotated, 4);
     assert!(expired > 0);
     assert!(stored * 100 <= live * 135, "{stored} bytes are stored for {live}");
 }

@@ -82,7 +82,8 @@ impl TestVault {
         self.folder.as_ref().map(|folder| folder.path().join("vault"))
     }
 
-    /// Puts an envelope under [`PASSPHRASE`] (at the least cost that is allowed) and one under [`RECOVERY`].
+    /// Puts an envelope of the keys there are now under [`PASSPHRASE`] (at the least cost that is allowed) and one under
+    /// [`RECOVERY`]. Once for each key epoch.
     ///
     /// # Panics
     /// Where they cannot be put.
@@ -90,7 +91,8 @@ impl TestVault {
         let (passphrase, code) =
             (Passphrase::new(PASSPHRASE.to_owned()), RecoveryCode::from_entropy(RECOVERY));
         let secrets = [UnlockSecret::Passphrase(&passphrase), UnlockSecret::Recovery(&code)];
-        for (number, secret) in (1u8..).zip(secrets) {
+        let first = u8::try_from(2 * self.keyring.current_epoch() - 1).expect("few rotations");
+        for (number, secret) in (first..).zip(secrets) {
             let envelope =
                 seal_envelope(&self.keyring, Some(&self.root_key), &secret, KdfParams::FLOOR, [number; 44])
                     .expect("an envelope can be sealed");
@@ -161,6 +163,11 @@ impl Pusher {
             threads: 2,
             level: 3,
         }
+    }
+
+    /// Goes on with the keys that `vault` has now.
+    pub fn rekey(&mut self, vault: &TestVault) {
+        self.keyring = vault.keyring.clone();
     }
 
     /// Its side files and dedup index.
