@@ -1,6 +1,8 @@
 """How scripts/bench measures: single loops over files, the kernel's caches, memory of a process."""
 
+import contextlib
 import errno
+import mmap
 import os
 import subprocess
 import threading
@@ -13,6 +15,38 @@ def drop_caches():
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w") as switch:
         switch.write("3\n")
+
+
+def in_pieces():
+    """Bytes of free memory that lie in pieces of less than 2 MiB."""
+    with open("/proc/buddyinfo") as zones:
+        pieces = [[int(count) for count in zone.split()[4:]] for zone in zones]
+    return sum(count << order for zone in pieces for order, count in enumerate(zone[:9])) * 4096
+
+
+def free_memory():
+    with open("/proc/meminfo") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree"))
+
+
+@contextlib.contextmanager
+def unbroken_memory():
+    """Holds the memory that lies in pieces, so that what is cached now lies together, as on a machine that was just
+    started. FUSE's pages are single ones, which the kernel takes from the smallest pieces first: without this their
+    places, and with them how fast they are copied, are the machine's past."""
+    held, room = [], in_pieces()  # no more than that: what others free meanwhile would be taken without end
+    while room > 32 * MIB and (left := in_pieces()) > 32 * MIB and free_memory() > left + 2048 * MIB:
+        taken = min(max(left // 2, 32 * MIB), room) // 4096 * 4096
+        room -= taken
+        piece = mmap.mmap(-1, taken, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        piece.madvise(mmap.MADV_NOHUGEPAGE)
+        piece.madvise(23)  # MADV_POPULATE_WRITE, Linux 5.14
+        held.append(piece)
+    try:
+        yield
+    finally:
+        for piece in held:
+            piece.close()
 
 
 def read_all(folder):

@@ -17,7 +17,7 @@ import time
 
 from bench_measure import (
     MIB, at, command, drop_caches, folder_bytes, places, random_reads, read_all, read_files, resident, same, stream,
-    watch_memory,
+    unbroken_memory, watch_memory,
 )
 
 SETS = ("home", "many", "media", "image")
@@ -204,6 +204,14 @@ class Bench:
         self.note("disk", "the clip from the disk, page cache", statistics.median(stream(own) for _ in range(5)))
         drop_caches()
         self.note(tool, "the clip again, kernel cache dropped", stream(clip))
+        drop_caches()
+        with unbroken_memory():
+            for name, row, path in (
+                (tool, "the clip again, warm, memory unbroken", clip),
+                ("disk", "the clip from the disk, memory unbroken", own),
+            ):
+                stream(path)
+                self.note(name, row, statistics.median(stream(path) for _ in range(5)))
 
     def random(self, tool):
         self.cold_mount(tool)
