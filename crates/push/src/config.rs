@@ -31,8 +31,6 @@ pub struct PushConfig {
     /// Threads that hash and compress, 0 for one per core. Small files are read by some more, because a cold
     /// disk answers many at once.
     pub threads: usize,
-    /// zstd level, 3 by default.
-    pub level: i32,
 }
 
 /// Who pushes.

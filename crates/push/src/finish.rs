@@ -98,7 +98,7 @@ pub(crate) fn finish(
 ) -> Result<Made, PushError> {
     let mut open = source.begin(PackRef::ROOT)?;
     let pack = open.pack();
-    let set = sealer.frame(&tree.references.encode());
+    let set = sealer.page(&tree.references.encode());
     let reference_set = open.push(FrameKind::ReferenceSet, set, Vec::new(), None)?;
     let mut tags = config.tags.clone();
     tags.extend(facts.suspicious.then(|| SUSPICIOUS.to_owned()));
@@ -137,7 +137,7 @@ pub(crate) fn finish(
     record.signature = device.key.sign_root(&record.encode_unsigned());
     let encoded = record.encode();
     let root = vault.keyring().content_ids().root_hash(&encoded);
-    let head = sealer.frame(&encoded);
+    let head = sealer.page(&encoded);
     let (spool, head_len) = source.end(open, &mut sealer, Some(head), None)?;
     let root_size = spool.len();
     vault.ask(source.store.put(BlobKey::Root(pack.session), spool))?;

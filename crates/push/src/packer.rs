@@ -100,7 +100,7 @@ impl PackSource<'_> {
         head: Option<PlainFrame>,
         target: Option<u64>,
     ) -> Result<(Spool, u32), PushError> {
-        let mut footer = sealer.frame(&open.footer.encode());
+        let mut footer = sealer.page(&open.footer.encode());
         let head_len = head.as_ref().map_or(0, PlainFrame::stored_len) as u32;
         let footer_len = footer.stored_len() as u32;
         let end = lay_out(open.spool.len(), footer_len, head_len, target);
@@ -185,12 +185,11 @@ impl<'a> Packer<'a> {
     pub(crate) fn new(
         source: PackSource<'a>,
         progress: &'a Progress<'a>,
-        level: i32,
         put: Sender<ToPut>,
         next: u32,
         pages_apart: bool,
     ) -> Self {
-        let sealer = Sealer::new(level);
+        let sealer = Sealer::new();
         let open = Default::default();
         Self { source, progress, sealer, put, open, shared: true, pages_apart, next, bytes: 0 }
     }
@@ -224,7 +223,7 @@ impl<'a> Packer<'a> {
 
     /// Seals one page.
     pub(crate) fn page(&mut self, kind: FrameKind, encoded: &[u8]) -> Result<FrameRef, PushError> {
-        let frame = self.sealer.frame(encoded);
+        let frame = self.sealer.page(encoded);
         Ok(self.place(Lane::Pages, kind, vec![frame], Vec::new())?.first())
     }
 

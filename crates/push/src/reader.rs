@@ -26,7 +26,7 @@ const CLOCK_TICK: Duration = Duration::from_millis(20);
 
 /// Works until both queues are closed. Chunks and bundles go first: others wait for them.
 pub(crate) fn work(shared: &Shared<'_>, urgent: &Receiver<Job>, reads: &Receiver<Job>) {
-    let mut sealer = Sealer::new(shared.level);
+    let mut sealer = Sealer::new();
     while let Some(job) = next_job(urgent, reads) {
         if shared.ended() {
             continue;

@@ -103,7 +103,6 @@ impl Run<'_> {
             progress: Progress::new(self.observer),
             tally: Tally::default(),
             session,
-            level: self.config.level,
             lost: self.lost(),
             stop: self.stop,
             broken: AtomicBool::new(false),
@@ -244,7 +243,7 @@ impl Run<'_> {
                 let (store, random) = (self.store, self.random);
                 let source = PackSource { store, keyring: self.vault.keyring(), session, random, keep };
                 let apart = self.device.certificate.role == Role::Writer;
-                let packer = Packer::new(source, &shared.progress, shared.level, put, next, apart);
+                let packer = Packer::new(source, &shared.progress, put, next, apart);
                 let mut assembler = Assembler::new(shared, dedup, urgent, packer, tree);
                 let done = assemble(&mut assembler, root, &arriving);
                 let done = done.and_then(|xattrs| finish_packs(assembler, xattrs));

@@ -9,6 +9,7 @@ use backupengine_format::pack::codec;
 use backupengine_seal::TAG_LEN;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zstd::bulk::Compressor;
+use zstd::zstd_safe::{CParameter, Strategy};
 
 /// A frame before it is sealed.
 #[derive(Debug)]
@@ -41,36 +42,114 @@ fn looks_like_noise(plain: &[u8]) -> bool {
     plain.len() >= SAMPLE && is_even(places(plain, PLACES, SAMPLE / PLACES))
 }
 
-/// One thread's compressor.
-pub(crate) struct Sealer {
-    zstd: Option<Compressor<'static>>,
-    harder: Option<Compressor<'static>>,
-    scratch: Vec<u8>,
+/// How zstd looks for repetition (its `ZSTD_compressionParameters`, without the window, which is the frame).
+struct Search {
+    strategy: Strategy,
+    chain_log: u32,
+    hash_log: u32,
+    search_log: u32,
+    min_match: u32,
+    target: u32,
 }
+
+/// Frames of larger files: what zstd does with inputs of more than 256 KiB at its level 3. Frames end right there, where
+/// its tables change over to what suits small inputs, which takes twice the time. Which shortest match is best depends on
+/// what the file holds, so both are tried now and then. Measured in seconds of one core and MB, for 198 MB of the bench's
+/// home folder, 202 MB of its image, 174 MB of programs, libraries and sources:
+/// - level 4 as it comes: 1.62 and 68.8, 0.72 and 28.6, 0.99 and 52.0
+/// - level 3 as it comes: 0.90 and 70.8, 0.39 and 29.6, 0.53 and 53.0
+/// - `NEAR`: 0.92 and 70.9, 0.41 and 29.6, 0.56 and 52.8
+/// - `FAR`: 0.81 and 68.7, 0.37 and 28.6, 0.48 and 54.6
+const NEAR: Search = Search {
+    strategy: Strategy::ZSTD_dfast,
+    chain_log: 16,
+    hash_log: 17,
+    search_log: 0,
+    min_match: 4,
+    target: 0,
+};
+const FAR: Search = Search { min_match: 6, ..NEAR };
+/// One frame in so many is compressed in both ways; the one that made it smaller is taken until the next.
+const TRIED: u32 = 4;
+
+/// Bundles of small files, which have little to repeat and are much of what a home folder holds: level 8, with a hash table
+/// that stays in the processor's cache. 51 MB of the bench's small files, and 55 MB of sources and documentation: 0.51 s and
+/// 30.87 MB, 0.56 s and 19.74 MB; level 9 0.66 and 30.87, 0.71 and 19.60; level 4 0.31 and 31.0, 0.34 and 20.38. Opening
+/// takes the same.
+const BUNDLE: Search = Search {
+    strategy: Strategy::ZSTD_lazy2,
+    chain_log: 18,
+    hash_log: 18,
+    search_log: 3,
+    min_match: 4,
+    target: 8,
+};
 
 /// Noise that shrinks to more than this share of itself is not worth the time of the next.
 const WORTH_PERCENT: usize = 97;
 
-/// Levels that bundles are compressed above all else. Measured on the bench's four sets (first pushes of home folder,
-/// small files and image in seconds): levels 3 and 5 store 817.9 MiB in 2.31, 0.89 and 0.82; 4 and 9 813.2 in 2.82,
-/// 1.17 and 1.10; 5 and 9 813.1 in 2.90, 1.27 and 1.42; 6 and 8 812.8 in 3.69, 1.43 and 1.94. Opening takes the same.
-const HARDER: i32 = 5;
+/// Metadata pages: they have been made small by their encoding.
+const PAGE_LEVEL: i32 = 4;
+
+fn compressor(search: &Search) -> Option<Compressor<'static>> {
+    let mut made = Compressor::new(0).ok()?;
+    for parameter in [
+        CParameter::Strategy(search.strategy),
+        CParameter::ChainLog(search.chain_log),
+        CParameter::HashLog(search.hash_log),
+        CParameter::SearchLog(search.search_log),
+        CParameter::MinMatch(search.min_match),
+        CParameter::TargetLength(search.target),
+    ] {
+        made.set_parameter(parameter).ok()?;
+    }
+    Some(made)
+}
+
+/// One thread's compressors. Where zstd cannot be set up, frames stay raw.
+pub(crate) struct Sealer {
+    near: Option<Compressor<'static>>,
+    far: Option<Compressor<'static>>,
+    bundles: Option<Compressor<'static>>,
+    pages: Option<Compressor<'static>>,
+    /// Whether `far` made the last frame smaller that was tried both ways, and how many were compressed since.
+    is_far: bool,
+    since: u32,
+    scratch: Vec<u8>,
+}
 
 impl Sealer {
-    /// With this zstd level. Where zstd cannot be set up, frames stay raw.
-    pub(crate) fn new(level: i32) -> Self {
-        let (zstd, harder) = (Compressor::new(level).ok(), Compressor::new(level + HARDER).ok());
-        Self { zstd, harder, scratch: Vec::new() }
+    /// Frames are compressed as the constants above say.
+    pub(crate) fn new() -> Self {
+        let [near, far, bundles] = [NEAR, FAR, BUNDLE].map(|search| compressor(&search));
+        let pages = Compressor::new(PAGE_LEVEL).ok();
+        Self { near, far, bundles, pages, is_far: false, since: 0, scratch: Vec::new() }
     }
 
-    /// One frame, compressed if that makes it smaller.
-    pub(crate) fn frame(&mut self, plain: &[u8]) -> PlainFrame {
-        compressed(self.zstd.as_mut(), &mut self.scratch, plain)
+    /// The frame of a page, compressed if that makes it smaller.
+    pub(crate) fn page(&mut self, plain: &[u8]) -> PlainFrame {
+        compressed(self.pages.as_mut(), &mut self.scratch, plain)
     }
 
     /// The frame of a bundle of small files.
     pub(crate) fn bundle(&mut self, plain: &[u8]) -> PlainFrame {
-        compressed(self.harder.as_mut(), &mut self.scratch, plain)
+        compressed(self.bundles.as_mut(), &mut self.scratch, plain)
+    }
+
+    /// A frame of a larger file.
+    pub(crate) fn part(&mut self, plain: &[u8]) -> PlainFrame {
+        let is_tried = self.since == 0;
+        self.since = (self.since + 1) % TRIED;
+        let both = if is_tried { &[true, false][..] } else { &[self.is_far][..] };
+        let mut best: Option<PlainFrame> = None;
+        for is_far in both {
+            let way = if *is_far { &mut self.far } else { &mut self.near };
+            let frame = compressed(way.as_mut(), &mut self.scratch, plain);
+            if best.as_ref().is_none_or(|best| frame.bytes.len() < best.bytes.len()) {
+                (best, self.is_far) = (Some(frame), *is_far);
+            }
+        }
+        best.unwrap_or_else(|| packed(codec::RAW, plain, plain.len()))
     }
 
     /// The frames of one chunk. Each is judged for itself; see [`Texture`].
@@ -82,7 +161,7 @@ impl Sealer {
                 if noise && texture.0.load(Ordering::Relaxed) {
                     return packed(codec::RAW, part, part.len());
                 }
-                let frame = self.frame(part);
+                let frame = self.part(part);
                 if noise {
                     let idle = frame.bytes.len() * 100 > part.len() * WORTH_PERCENT;
                     texture.0.store(idle, Ordering::Relaxed);
@@ -128,8 +207,8 @@ mod tests {
     #[test]
     fn what_shrinks_is_compressed_and_comes_back() {
         let plain = b"abcdefgh".repeat(10_000);
-        let frame = Sealer::new(3).frame(&plain);
-        assert!(Sealer::new(3).bundle(&plain).bytes.len() <= frame.bytes.len());
+        let frame = Sealer::new().page(&plain);
+        assert!(Sealer::new().bundle(&plain).bytes.len() <= frame.bytes.len());
         assert_eq!(frame.bytes[0], codec::ZSTD);
         assert!(frame.bytes.len() < plain.len() / 10);
         assert_eq!(zstd::zstd_safe::get_frame_content_size(&frame.bytes[1..]).unwrap(), Some(80_000));
@@ -139,7 +218,7 @@ mod tests {
     #[test]
     fn what_does_not_shrink_stays_as_it_is() {
         let plain = noise(1000);
-        let frame = Sealer::new(3).frame(&plain);
+        let frame = Sealer::new().page(&plain);
         assert_eq!((frame.bytes[0], &frame.bytes[1..]), (codec::RAW, &plain[..]));
         assert_eq!(frame.stored_len(), 1000 + 17);
     }
@@ -147,7 +226,7 @@ mod tests {
     #[test]
     fn noise_is_tried_once_and_text_always() {
         let texture = Texture::default();
-        let mut sealer = Sealer::new(3);
+        let mut sealer = Sealer::new();
         let frames = sealer.chunk(&noise(DATA_FRAME_MAX + 10), &texture);
         assert_eq!(frames.iter().map(|f| f.plain_len).collect::<Vec<_>>(), [DATA_FRAME_MAX as u32, 10]);
         assert!(texture.0.load(Ordering::Relaxed), "the next frame of noise is not tried");
@@ -161,7 +240,7 @@ mod tests {
     fn noise_that_repeats_is_found_out_by_trying() {
         let texture = Texture::default();
         let again = noise(DATA_FRAME_MAX / 4).repeat(8);
-        let frames = Sealer::new(3).chunk(&again, &texture);
+        let frames = Sealer::new().chunk(&again, &texture);
         assert!(frames.iter().all(|f| f.bytes[0] == codec::ZSTD), "half of each frame repeats the other");
     }
 

@@ -20,7 +20,6 @@ pub(crate) struct Shared<'a> {
     /// Signs of ransomware.
     pub(crate) tally: Tally,
     pub(crate) session: SessionNo,
-    pub(crate) level: i32,
     /// What a check found to be lost.
     pub(crate) lost: Lost,
     pub(crate) stop: &'a AtomicBool,

@@ -161,7 +161,6 @@ impl Pusher {
             state: self.state.path().to_owned(),
             dry_run: false,
             threads: 2,
-            level: 3,
         }
     }
 

@@ -45,7 +45,6 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         state: wire.push_state(opened.vault.keyring().vault()),
         dry_run: args.dry_run,
         threads: 0,
-        level: 4,
     };
     let device = pushing_device(&opened)?;
     let done = backupengine_push::push(

@@ -26,9 +26,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// As hard as a push tries.
-const LEVEL: i32 = 4;
-
 /// See the module header.
 pub struct LiveRemains {
     ids: ContentIdKey,
@@ -59,7 +56,7 @@ impl LiveRemains {
             index: Known::open(state.join(format!("dedup-{vault}")), vault, ids.clone(), u64::MAX),
             kept: Kept::new(state, vault),
             chunker: Chunker::new(ChunkParams::DEFAULT, &keyring.gear()),
-            sealer: Mutex::new(Sealer::new(LEVEL)),
+            sealer: Mutex::new(Sealer::new()),
             sought: Mutex::default(),
             ids,
             walk,
@@ -208,7 +205,7 @@ impl Remains for LiveRemains {
         drop(sought);
         let mut sealer = self.sealer.lock().unwrap_or_else(PoisonError::into_inner);
         let PlainFrame { bytes, plain_len } =
-            if is_run { sealer.frame(&plain) } else { sealer.bundle(&plain) };
+            if is_run { sealer.part(&plain) } else { sealer.bundle(&plain) };
         drop(sealer);
         Some(FoundFrame { body: bytes, plain_len })
     }

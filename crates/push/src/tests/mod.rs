@@ -100,7 +100,6 @@ impl Bench {
             state: self.state(),
             dry_run: false,
             threads: 2,
-            level: 3,
         }
     }
 
