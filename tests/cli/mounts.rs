@@ -143,6 +143,24 @@ fn new_snapshots_appear_while_mounted() {
     person.run(["unmount", mnt.to_str().unwrap()]).expect(0);
 }
 
+/// Nobody mounts anew: what was lost when it was mounted, and failed to read, is there once it is healed.
+#[test]
+fn a_mount_that_is_open_reads_what_was_healed() {
+    if !fuse_is_wanted() {
+        return;
+    }
+    let person = pushed();
+    let sessions = std::fs::read_dir(person.at("vault/p")).unwrap().map(|entry| entry.unwrap().path());
+    std::fs::remove_dir_all(sessions.min().unwrap()).unwrap();
+    let mnt = person.mount(&[]);
+    let file = mnt.join("latest").join(person.at("src/a").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read(&file).unwrap_err().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    person.run(["repair"]).expect(0);
+    let own = std::fs::read(person.at("src/a")).unwrap();
+    soon("the file that was healed", || std::fs::read(&file).is_ok_and(|bytes| bytes == own));
+    person.run(["unmount", mnt.to_str().unwrap()]).expect(0);
+}
+
 #[test]
 fn one_folder_of_one_snapshot_can_be_mounted_as_ones_own() {
     if !fuse_is_wanted() {
