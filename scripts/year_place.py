@@ -163,8 +163,19 @@ class Server:
 class Mount:
     """A mount of a device's that stays."""
 
-    def __init__(self, child, path):
-        self.child, self.path = child, path
+    def __init__(self, child, path, log):
+        self.child, self.path, self.log = child, path, log
+        self.looked, self.renewals = 0, 0
+
+    def renewed(self):
+        """How often it has renewed its lease by now."""
+        with open(self.log, "rb") as file:
+            file.seek(self.looked)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self.looked += len(whole)
+        self.renewals += whole.count(b"the lease was renewed")
+        return self.renewals
 
     def end(self):
         """As somebody would; what does not end is killed and torn away."""
@@ -262,11 +273,12 @@ class Device:
         self.mounted += 1
         path = os.path.join(self.folder, f"mnt{self.mounted}")
         os.makedirs(path)
-        with open(self.log, "ab") as log:
-            command = [self.program, "--log-level", "debug", "--log-file", self.log, "-q", "mount", path, *arguments]
+        own = f"{path}.log"
+        with open(own, "ab") as log:
+            command = [self.program, "--log-level", "debug", "--log-file", own, "-q", "mount", path, *arguments]
             child = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
                                      stdout=log, stderr=log)
-        mount = Mount(child, path)
+        mount = Mount(child, path, own)
         until = time.monotonic() + PATIENCE
         while not os.path.ismount(path):
             if child.poll() is not None or time.monotonic() > until:
@@ -276,11 +288,13 @@ class Device:
         return mount
 
     def logged(self, text):
-        """How often the log says this."""
-        if not os.path.exists(self.log):
-            return 0
-        with open(self.log, errors="replace") as file:
-            return sum(text in line for line in file)
+        """How often the logs of this device say this."""
+        found = 0
+        for path in glob.glob(f"{self.folder}/mnt*.log") + [self.log]:
+            if os.path.exists(path):
+                with open(path, errors="replace") as file:
+                    found += sum(text in line for line in file)
+        return found
 
 
 def tear_down(folder):

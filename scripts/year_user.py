@@ -16,6 +16,9 @@ EMAIL = "year@example.org"
 RULES = ["--keep-daily", "7", "--keep-weekly", "5", "--keep-monthly", "12"]
 # Days that a mount of one snapshot stays: past its time in the trash and the grace of its packs.
 HELD, BROWSED = 36, 45
+# Hours that a mount goes without renewing its lease: it lasts one, and for 72 more a mount that slept keeps it. The rest is
+# for jumps in the middle of something.
+LEASED = 52
 # One push in so many is killed.
 BREAKS_OFF = 12
 
@@ -25,7 +28,8 @@ class Held:
 
     def __init__(self, mount, tag, since, idle):
         self.mount, self.tag, self.since, self.idle = mount, tag, since, idle
-        self.looked = since
+        self.looked = self.leased = since
+        self.renewals = 0
 
 
 class Year:
@@ -38,7 +42,7 @@ class Year:
         self.pushed, self.ids, self.made, self.forgotten = {}, {}, set(), set()
         self.new = []  # tags that nobody has looked at yet, and since when
         self.held, self.browser, self.browsed = [], None, 0
-        self.pruning = 0
+        self.pruning, self.jumped = 0, 0.0
         self.count, self.problems = {}, []
         self.longest = {"push": 0.0, "push during a prune": 0.0, "prune": 0.0, "read of a file": 0.0}
 
@@ -260,6 +264,28 @@ class Year:
 
     def read_held(self, held, files):
         self.compare(held.tag, lambda path: held.mount.path + path, files, held.mount)
+
+    def wait_for_leases(self, hours):
+        """Before a jump: mounts look every two seconds of theirs whether to renew their leases, and a year has not the time
+        for that. They get it when a jump would take one near its end."""
+        for held in self.held:
+            begun = time.monotonic()
+            while True:
+                if held.mount.renewed() > held.renewals:
+                    # When, is not known: since the last jump.
+                    held.renewals, held.leased = held.mount.renewed(), self.jumped
+                if (self.clock.now() - self.clock.begun) / 3600 + hours - held.leased * 24 < LEASED:
+                    break
+                if time.monotonic() - begun > 60:
+                    self.problem(f"the mount of {held.tag} does not renew its lease")
+                    held.leased = self.clock.days()
+                    break
+                time.sleep(0.1)
+
+    def jump(self, hours):
+        self.wait_for_leases(hours)
+        self.clock.jump(hours * 3600)
+        self.jumped = self.clock.days()
 
     def look_into_mounts(self):
         """After each jump: some files, others each time."""
