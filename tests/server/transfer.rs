@@ -276,3 +276,32 @@ fn from_eight_threads(base: &str, folder: &Path) {
     });
     assert_eq!(account.calls(), ["version"; 8], "no call was made twice");
 }
+
+/// A mount that reads for weeks from what its device keeps asks for no grants: it renews the lease by itself, with all
+/// that it opened.
+#[test]
+fn a_lease_that_was_forgotten_is_made_again_with_what_was_opened() {
+    let room = Room::new(Server::start(), 1000);
+    let store = room.store();
+    let vault = unlocked(&room, &store);
+    for snapshot in vault.snapshots().unwrap() {
+        vault.list(NodeId::root(snapshot.session), 0, 10).unwrap();
+    }
+    let opened = vault.opened();
+    assert_eq!(opened.len(), 3);
+    let lease = store.mounted().lease.id.clone();
+    let admin = room.server.admin();
+    // As after three days of silence.
+    admin.execute("delete from app.lease", &[]).unwrap();
+    store.renew_lease(&opened).unwrap();
+    let row = admin.row(
+        "select snapshots, expires_at > now() + interval '50 minutes' from app.lease where id = $1::text::uuid",
+        &[&lease],
+    );
+    let mut held: Vec<i64> = opened.iter().map(|session| i64::from(session.0)).collect();
+    let mut leased: Vec<i64> = row.get(0);
+    held.sort_unstable();
+    leased.sort_unstable();
+    assert_eq!(leased, held);
+    assert!(row.get::<_, bool>(1));
+}

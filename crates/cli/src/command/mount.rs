@@ -87,7 +87,6 @@ struct Served {
     away: Option<Away>,
     /// None where the system has no place for it: nobody can ask then what the mount does.
     telling: Option<Telling>,
-    /// Of a vault in a folder.
     lease: Option<Lease>,
 }
 
@@ -129,7 +128,7 @@ fn open_and_mount(
     let mounted = backupengine_fuse::mount(core, &config)?;
     *stage = Stage::Mounted(mounted.mountpoint().to_owned());
     let store: Arc<OnceLock<PresignedStore>> = Arc::default();
-    let lease = Lease::of(&opened)?;
+    let lease = Lease::of_mount(&opened, &store)?;
     if let Some((_, online)) = opened.online {
         drop(store.set(online));
     }

@@ -6,6 +6,7 @@ use crate::config::Secret;
 use crate::serve::{self, Serving};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use tokio::net::TcpListener;
 
@@ -13,9 +14,10 @@ pub(super) const ACCESS_KEY: &str = "backupengine-dev";
 /// May delete, and does nothing else.
 pub(super) const SWEEP_KEY: &str = "backupengine-dev-sweep";
 
-/// Serves `root`, in which `bucket` is made if need be.
+/// Serves `root`, in which `bucket` is made if need be. `port` is a file that keeps where it listens.
 pub(super) async fn start(
     root: &Path,
+    port: &Path,
     bucket: &str,
     secret: &Secret,
     sweep: &Secret,
@@ -28,6 +30,17 @@ pub(super) async fn start(
     keys.register(SWEEP_KEY.to_owned(), sweep.expose().into());
     builder.set_auth(keys);
     let service = builder.build();
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io("listening for the store of --dev"))?;
+    let listener = listen(port).await.map_err(io("listening for the store of --dev"))?;
     serve::start(listener, None, move |_| service.clone()).map_err(io("listening for the store of --dev"))
+}
+
+/// Where it listened last, if that is free: grants name the address, and mounts hold them over a restart.
+async fn listen(kept: &Path) -> std::io::Result<TcpListener> {
+    let last = std::fs::read_to_string(kept).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, last)).await {
+        Err(_) if last != 0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
+        bound => bound,
+    }?;
+    std::fs::write(kept, format!("{}\n", listener.local_addr()?.port()))?;
+    Ok(listener)
 }

@@ -4,6 +4,7 @@
 //! call of at most 256 blobs, filled up with what follows in the same session; nobody waits for a renewal ahead
 //! of need. **Where it is tested.** Below; `tests/server`.
 use super::{Core, store_error};
+use crate::TransferError;
 use backupengine_api::{GRANTS_MAX, GetGrant, Grant, MountedVault, Want, WantUrls, op};
 use backupengine_model::SessionNo;
 use backupengine_store::{BlobKey, ErrorKind, StoreError};
@@ -152,6 +153,18 @@ impl Core {
             }
             self.book.lock().asked.clear();
         }
+    }
+
+    /// Renews the lease with all of these in it. What asks for no grants does not renew it; and the control plane forgets
+    /// one that nobody renewed for days, with what was in it.
+    pub(crate) async fn renew_lease(&self, opened: &[SessionNo]) -> Result<(), TransferError> {
+        let roots: Vec<BlobKey> = opened.iter().map(|session| BlobKey::Root(*session)).collect();
+        for part in roots.chunks(GRANTS_MAX as usize) {
+            let lease = Some(self.book.lease.clone());
+            let request = WantUrls { vault: self.vault, want: plan(part, false), lease };
+            self.account.ask::<op::Urls>(&request).await?;
+        }
+        Ok(())
     }
 
     /// One call, and its answer to all who wait; false where it is to be asked for one by one.

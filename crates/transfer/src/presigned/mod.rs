@@ -21,7 +21,7 @@ use crate::runtime::{handle, wait};
 use crate::{Account, TransferError};
 use answers::Answers;
 use backupengine_api::{ChangeEnvelopes, DeviceEnvelope, Grant, MountVault, MountedVault, op};
-use backupengine_model::VaultId;
+use backupengine_model::{SessionNo, VaultId};
 use backupengine_store::{
     BlobKey, EnvelopeChange, EnvelopeId, EnvelopeInfo, ErrorKind, SpoolFolder, StoreError,
 };
@@ -142,6 +142,16 @@ impl PresignedStore {
     /// When object storage, or the control plane, first did not answer, where it has not answered since.
     pub fn away_since(&self) -> Option<Instant> {
         [self.core.reach.away_since(), self.core.account.away_since()].into_iter().flatten().min()
+    }
+
+    /// Keeps what these snapshots need from being purged for another hour (and the days of grace), for as long as it is
+    /// asked again. Grants for their roots do so as well; this is for who reads nothing for long.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub fn renew_lease(&self, opened: &[SessionNo]) -> Result<(), TransferError> {
+        let (core, opened) = (Arc::clone(&self.core), opened.to_vec());
+        wait(async move { core.renew_lease(&opened).await })
     }
 
     /// Adds a key envelope: the control plane's row, and the copy in the bucket. Repeating it is harmless.
