@@ -60,7 +60,8 @@ class Clock:
 
     def environment(self, sleeps):
         """`sleeps`: whether the time that the system is awake stands still over a jump."""
-        words = {"LD_PRELOAD": self.library, "FAKETIME_TIMESTAMP_FILE": self.file, "FAKETIME_NO_CACHE": "1", "NO_FAKE_STAT": "1"}
+        words = {"LD_PRELOAD": self.library, "FAKETIME_TIMESTAMP_FILE": self.file, "FAKETIME_NO_CACHE": "1",
+                 "NO_FAKE_STAT": "1"}
         if sleeps:
             words.update(FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1")
         return words
@@ -90,7 +91,7 @@ class Server:
     def __init__(self, folder, program, clock):
         self.folder, self.program, self.clock = folder, program, clock
         self.data, self.log = os.path.join(folder, "data"), os.path.join(folder, "server.log")
-        self.child, self.starts = None, 0
+        self.child, self.turn = None, 0  # odd while it is away
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.listen = f"127.0.0.1:{free.getsockname()[1]}"
@@ -125,7 +126,6 @@ class Server:
             self.child = subprocess.Popen(
                 [self.program, "--dev", "--data", self.data, "--listen", self.listen, "--region", "eu"],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self.starts += 1
         host, port = self.listen.split(":")
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self.child.poll() is None:
@@ -155,9 +155,15 @@ class Server:
         self.child = None
 
     def restart(self, how):
+        self.turn += 1
         self.stop(how)
         clear_shared(self.clock.begun)
         self.start()
+        self.turn += 1
+
+    def was_away(self, turn):
+        """Whether it was, at any time since then."""
+        return turn % 2 == 1 or turn != self.turn
 
 
 class Mount:
@@ -200,7 +206,7 @@ class Device:
         self.name, self.folder, self.program, self.clock = name, os.path.join(folder, name), program, clock
         self.source, self.log = os.path.join(self.folder, "source"), os.path.join(self.folder, "log")
         self.uri = None  # of the account's second factor, the same for all
-        self.mounted = 0
+        self.mounted, self.running = 0, set()
         os.makedirs(self.source)
 
     def environment(self, **more):
@@ -216,12 +222,15 @@ class Device:
         """Status, and what was printed: results where it went well, else what it complained of. None where it was killed
         as it should; a hang ends it and is told as a status of its own."""
         child = self.start(*arguments, **more)
+        self.running.add(child)
         try:
             out, err = child.communicate(timeout=kill_after or PATIENCE)
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
             return (None, "") if kill_after else ("hung", f"for {PATIENCE} s")
+        finally:
+            self.running.discard(child)
         return child.returncode, out if child.returncode == 0 else out + err
 
     def run_with_code(self, *arguments, **more):
@@ -286,6 +295,11 @@ class Device:
                 return None
             time.sleep(0.02)
         return mount
+
+    def end(self):
+        """What still runs, where all of it breaks off."""
+        for child in list(self.running):
+            child.kill()
 
     def logged(self, text):
         """How often the logs of this device say this."""
