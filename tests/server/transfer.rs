@@ -8,6 +8,7 @@ use backupengine_push::Device as Pushing;
 use backupengine_seal::{Passphrase, Role, UnlockSecret};
 use backupengine_store::{LedgerReader, Readable};
 use backupengine_testkit::build::{PASSPHRASE, Pusher, TestVault, VAULT};
+use backupengine_testkit::shown::everything;
 use backupengine_testkit::wait;
 use backupengine_tests::account::{Device, DeviceKeys, Server, Session, base64, idem};
 use backupengine_transfer::{Account, AccountConfig, PresignedConfig, PresignedStore};
@@ -284,8 +285,8 @@ fn a_lease_that_was_forgotten_is_made_again_with_what_was_opened() {
     let room = Room::new(Server::start(), 1000);
     let store = room.store();
     let vault = unlocked(&room, &store);
-    for snapshot in vault.snapshots().unwrap() {
-        vault.list(NodeId::root(snapshot.session), 0, 10).unwrap();
+    for snapshot in vault.snapshots().unwrap().iter() {
+        everything(&vault, snapshot.session).unwrap();
     }
     let opened = vault.opened();
     assert_eq!(opened.len(), 3);

@@ -68,7 +68,10 @@ impl Lease {
 
 /// Where it is held.
 enum Held {
-    Folder { store: FolderStore, id: [u8; 16] },
+    Folder {
+        store: FolderStore,
+        id: [u8; 16],
+    },
     /// Empty while its server was not reached.
     Account(Arc<OnceLock<PresignedStore>>),
 }

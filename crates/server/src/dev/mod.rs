@@ -138,7 +138,9 @@ impl Dev {
             secret_key: secrets::random()?,
             every: dev.sweep_every,
         };
-        let store = objects::start(&root, &data.join("store-port"), &bucket, &secrets.storage_key, &sweep.secret_key).await?;
+        let store =
+            objects::start(&root, &data.join("store-port"), &bucket, &secrets.storage_key, &sweep.secret_key)
+                .await?;
 
         let listener = bind(dev.listen)?;
         let address = listener.local_addr().map_err(io("asking for the port"))?;
