@@ -200,6 +200,7 @@ class Mounts:
 
     def end(self):
         """Whatever still runs or is mounted goes."""
+        self.over = True
         for device in self.devices:
             device.end()
         for mount in [self.browser, getattr(self, "last", None), *(held.mount for held in self.held)]:

@@ -30,7 +30,7 @@ class Year(Mounts):
         self.pushed, self.ids, self.made, self.forgotten = {}, {}, set(), set()
         self.new = []  # tags that nobody has looked at yet, and since when
         self.held, self.browser, self.browsed = [], None, 0
-        self.pruning, self.jumped = 0, 0.0
+        self.pruning, self.jumped, self.over = 0, 0.0, False
         self.count, self.problems = {}, []
         self.longest = {"push": 0.0, "push during a prune": 0.0, "prune": 0.0, "read of a file": 0.0}
 
@@ -39,6 +39,8 @@ class Year(Mounts):
             self.count[what] = self.count.get(what, 0) + by
 
     def problem(self, text):
+        if self.over:
+            return
         with self.lock:
             self.problems.append(text)
         print(f"PROBLEM on day {self.clock.days():.1f}: {text}", flush=True)
