@@ -107,9 +107,10 @@ impl Identity {
                 Err(failed) => failed,
             };
             tries += 1;
-            let busy = matches!(&failed, Failed::Refused(refusal, _) if refusal.status == 429);
             let again = matches!(failed, Failed::Broken(_, true)) || (harmless && failed.may_pass());
-            if !again || busy || tries == TRIES || begun.elapsed() > LIMIT {
+            // Nobody is made to wait for minutes before they hear why.
+            let asked_for = failed.retry_after().unwrap_or_default();
+            if !again || tries == TRIES || begun.elapsed() + asked_for > LIMIT {
                 return Err(failed.tell(&self.base));
             }
             tokio::time::sleep(pause(tries, failed.retry_after())).await;

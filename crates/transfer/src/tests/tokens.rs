@@ -1,7 +1,8 @@
 //! Tokens: when they are renewed, and by whom.
-use super::scripted::{Scripted, cut};
+use super::scripted::{Scripted, answer, cut};
 use super::*;
 use backupengine_api::{Empty, op};
+use std::time::Instant;
 
 /// Refreshes give `new`; operations take it alone, and are noted in the keeper's log.
 fn renewing(keeper: &Noted) -> Scripted {
@@ -117,6 +118,31 @@ fn a_refresh_whose_answer_was_lost_is_repeated() {
     call(&server.base, &keeper).unwrap();
     let sent: Vec<_> = server.seen().iter().map(|seen| seen.body.clone()).collect();
     assert_eq!((sent.len(), sent[0] == sent[1]), (3, true));
+}
+
+#[test]
+fn a_refresh_that_comes_too_often_waits_as_it_is_told() {
+    let keeper = Noted::with(Some(tokens("old", 1)));
+    let server = Scripted::start(move |seen| match (seen.op(), seen.nth) {
+        ("token", 0) => answer(429, &[("retry-after", "1")], b"{}"),
+        ("token", _) => yes(&session("new")),
+        _ => usage(),
+    });
+    let begun = Instant::now();
+    call(&server.base, &keeper).unwrap();
+    assert_eq!((server.count("token"), begun.elapsed() >= Duration::from_secs(1)), (2, true));
+
+    let keeper = Noted::with(Some(tokens("old", 1)));
+    let server = Scripted::start(|_| answer(429, &[("retry-after", "600")], b"{}"));
+    let begun = Instant::now();
+    call(&server.base, &keeper).unwrap_err();
+    assert_eq!(server.count("token"), 1);
+    assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits for ten minutes");
+    // A login waits for nothing: it counts what is guessed.
+    let server = Scripted::start(|_| answer(429, &[("retry-after", "1")], b"{}"));
+    let identity = account(&server.base).identity();
+    identity.password("a@example.org", &Secret(format!("{SECRET} word"))).unwrap_err();
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[test]
