@@ -19,7 +19,7 @@ mod nonces;
 mod packs;
 mod power;
 mod processes;
-mod repair_beside;
+mod repair_between;
 mod repair_stops;
 mod stepped;
 mod stops;

@@ -109,11 +109,11 @@ impl Failed {
         }
     }
 
-    /// How long the server asks to wait.
+    /// How long the server asks to wait; a day where it asks for more, so that times can be added to it.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let Self::Refused(_, headers) = self else { return None };
         let text = headers.get("retry-after")?.to_str().ok()?;
-        text.parse().ok().map(Duration::from_secs)
+        text.parse().ok().map(|seconds: u64| Duration::from_secs(seconds.min(24 * 3600)))
     }
 
     /// What the caller is told.

@@ -31,16 +31,37 @@ pub(super) async fn start(
     builder.set_auth(keys);
     let service = builder.build();
     let listener = listen(port).await.map_err(io("listening for the store of --dev"))?;
+    let address = listener.local_addr().map_err(io("asking for the port of the store of --dev"))?;
+    std::fs::write(port, format!("{}\n", address.port()))
+        .map_err(io(format!("writing {}", port.display())))?;
     serve::start(listener, None, move |_| service.clone()).map_err(io("listening for the store of --dev"))
 }
 
 /// Where it listened last, if that is free: grants name the address, and mounts hold them over a restart.
 async fn listen(kept: &Path) -> std::io::Result<TcpListener> {
     let last = std::fs::read_to_string(kept).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, last)).await {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, last)).await {
         Err(_) if last != 0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
         bound => bound,
-    }?;
-    std::fs::write(kept, format!("{}\n", listener.local_addr()?.port()))?;
-    Ok(listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_listens_where_it_did_if_that_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("store-port");
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let first = listen(&kept).await.unwrap();
+        let last = port(&first);
+        std::fs::write(&kept, format!("{last}\n")).unwrap();
+        assert_ne!(port(&listen(&kept).await.unwrap()), last, "somebody listens there");
+        drop(first);
+        assert_eq!(port(&listen(&kept).await.unwrap()), last);
+        std::fs::write(&kept, "no port").unwrap();
+        listen(&kept).await.unwrap();
+    }
 }
