@@ -206,4 +206,122 @@ mod tests {
         assert_eq!(ledger.adopt(&[], &gone, NOW), Adopted::default());
         assert_eq!(ledger.session(SessionNo(1)).unwrap().moved[&0].to, SessionNo(3));
     }
+
+    /// A ledger that knows: 1, a push; 2, a relocation; 3 and 5, these two kinds, still open; 4, a relocation, and 6, a
+    /// push, of which the first pack was deleted.
+    fn that_knows_some() -> LedgerState {
+        let mut ledger = LedgerState::default();
+        ledger.adopt(&[pushed(1), relocation(2), pushed(6), relocation(4)], &BTreeMap::new(), NOW);
+        for (session, kind) in [(3, SessionKind::Push), (5, SessionKind::Compact)] {
+            let record = SessionRecord { kind, packs: 2, ..SessionRecord::new(SessionNo(session), ME, NOW) };
+            ledger.sessions.push(record);
+        }
+        ledger.sessions.sort_by_key(|record| record.session);
+        for session in [4, 6] {
+            ledger.session_mut(SessionNo(session)).unwrap().deleted.insert(0..1);
+        }
+        ledger
+    }
+
+    #[test]
+    fn only_packs_that_are_there_are_moved_and_only_to_relocation_packs_that_are_there() {
+        let known = that_knows_some();
+        let found = [pushed(7), relocation(8)];
+        let mut all = known.clone();
+        all.adopt(&found, &BTreeMap::new(), NOW);
+        let cases = [
+            // Both known, both found, one of each.
+            (at(1, 0), at(2, 0), true),
+            (at(1, 1), at(2, 1), true),
+            (at(7, 0), at(8, 0), true),
+            (at(7, 1), at(8, 1), true),
+            (at(1, 0), at(8, 1), true),
+            (at(7, 1), at(2, 0), true),
+            // Beyond the last pack.
+            (at(1, 2), at(2, 0), false),
+            (at(1, 0), at(2, 2), false),
+            (at(7, 2), at(8, 0), false),
+            (at(7, 0), at(8, 2), false),
+            // Sessions of the wrong kind.
+            (at(1, 0), at(1, 1), false),
+            (at(2, 0), at(2, 1), false),
+            (at(7, 0), at(7, 1), false),
+            (at(8, 0), at(8, 1), false),
+            (at(1, 0), at(7, 0), false),
+            (at(8, 0), at(2, 0), false),
+            // Sessions that did not end, and such that nobody knows.
+            (at(3, 0), at(2, 0), false),
+            (at(1, 0), at(5, 0), false),
+            (at(9, 0), at(2, 0), false),
+            (at(9, 0), at(8, 0), false),
+            (at(1, 0), at(9, 0), false),
+            (at(7, 0), at(9, 0), false),
+            // Deleted packs, and their neighbours.
+            (at(6, 0), at(2, 0), false),
+            (at(6, 1), at(2, 0), true),
+            (at(1, 0), at(4, 0), false),
+            (at(1, 0), at(4, 1), true),
+        ];
+        for (from, to, lost) in cases {
+            let mut ledger = known.clone();
+            let adopted = ledger.adopt(&found, &BTreeMap::from([(from, to)]), NOW);
+            assert_eq!(adopted, Adopted { sessions: 2, snapshots: 1, moved: u64::from(lost) }, "{from:?}");
+            let moved = ledger.session(from.0).and_then(|record| record.moved.get(&from.1));
+            assert_eq!(moved.map(|moved| (moved.to, moved.number)), lost.then_some(to), "{from:?} {to:?}");
+            // Once more, where nothing but the move is new.
+            let mut ledger = all.clone();
+            let adopted = ledger.adopt(&found, &BTreeMap::from([(from, to)]), NOW);
+            assert_eq!(adopted, Adopted { moved: u64::from(lost), ..Adopted::default() }, "{from:?} {to:?}");
+            let step = u64::from(lost);
+            assert_eq!((ledger.version, ledger.gc_epoch), (all.version + step, all.gc_epoch + step));
+        }
+    }
+
+    #[test]
+    fn counters_move_also_where_they_are_ahead_of_the_clock() {
+        let mut ledger = LedgerState { version: 9000, gc_epoch: 7000, ..LedgerState::default() };
+        ledger.adopt(&[pushed(1)], &BTreeMap::new(), NOW);
+        assert_eq!((ledger.version, ledger.gc_epoch), (9001, 7001));
+        // A clock before 1970 says nothing.
+        ledger.adopt(&[pushed(2)], &BTreeMap::new(), Timestamp { secs: -5, nanos: 0 });
+        assert_eq!((ledger.version, ledger.gc_epoch), (9002, 7002));
+    }
+
+    #[test]
+    fn sessions_come_with_what_was_found_of_them() {
+        let mut ledger = LedgerState::default();
+        ledger.adopt(&[pushed(5)], &BTreeMap::new(), NOW);
+        let other = FoundSession { packs: 3, bytes: 77, ..pushed(2) };
+        let found = [other.clone(), other, FoundSession { snapshot: None, ..pushed(3) }];
+        let adopted = ledger.adopt(&found, &BTreeMap::new(), NOW);
+        assert_eq!(adopted, Adopted { sessions: 2, snapshots: 1, moved: 0 });
+        let said = |record: &SessionRecord| (record.session.0, record.packs, record.bytes, record.device);
+        let nobody = DeviceId([0; 16]);
+        let sessions = ledger.sessions.iter().map(said).collect::<Vec<_>>();
+        assert_eq!(sessions, [(2, 3, 77, ME), (3, 2, 9, nobody), (5, 2, 9, ME)]);
+        assert_eq!(ledger.snapshots.iter().map(|s| s.session.0).collect::<Vec<_>>(), [2, 5]);
+        // Nothing of them was there at a collection of before.
+        assert_eq!(ledger.session(SessionNo(2)).unwrap().acked, ledger.gc_epoch);
+        assert_eq!(ledger.last_session, 5 + PASSED_OVER);
+        ledger.adopt(&[pushed(u32::MAX)], &BTreeMap::new(), NOW);
+        assert_eq!(ledger.open(ME, SessionKind::Push, NOW), Err(super::super::RuleBroken::NumbersUsedUp));
+    }
+
+    #[test]
+    fn a_snapshot_is_listed_where_its_root_fits_its_session() {
+        let labelled = |len| {
+            let snapshot = SnapshotRecord { label: vec![7; len], ..snapshot(1) };
+            FoundSession { snapshot: Some(snapshot), ..pushed(1) }
+        };
+        let other = FoundSession { snapshot: Some(snapshot(2)), ..pushed(1) };
+        let relocates = FoundSession { relocates: true, ..pushed(1) };
+        for (found, listed) in
+            [(labelled(LABEL_MAX), 1), (labelled(LABEL_MAX + 1), 0), (other, 0), (relocates, 0)]
+        {
+            let mut ledger = LedgerState::default();
+            let adopted = ledger.adopt(&[found], &BTreeMap::new(), NOW);
+            assert_eq!((adopted.sessions, adopted.snapshots), (1, listed));
+            assert_eq!(ledger.snapshots.len() as u64, listed);
+        }
+    }
 }
