@@ -478,31 +478,28 @@ mod tests {
 
     #[test]
     fn ledgers_from_before_collection_are_read() {
-        let mut out = Encoder::new(MAGIC.to_vec());
-        out.array(6).unwrap().u64(1).unwrap().bytes(&VAULT.0).unwrap().u32(2).unwrap().u64(1).unwrap();
-        out.array(2).unwrap();
-        for (number, done) in [(1, 1), (2, 0)] {
-            out.array(7)
-                .unwrap()
-                .u32(number)
-                .unwrap()
-                .bytes(&[6; 16])
-                .unwrap()
-                .i64(5)
-                .unwrap()
-                .u32(0)
-                .unwrap();
-            out.u8(done).unwrap().u32(3).unwrap().u64(99).unwrap();
-        }
+        // Two sessions and no snapshot: in front of the checksum.
+        let written = |ends: [u8; 2]| {
+            let mut out = Encoder::new(MAGIC.to_vec());
+            out.array(6).unwrap().u64(1).unwrap().bytes(&VAULT.0).unwrap().u32(2).unwrap().u64(1).unwrap();
+            out.array(2).unwrap();
+            for (number, end) in (1..).zip(ends) {
+                out.array(7).unwrap().u32(number).unwrap().bytes(&[6; 16]).unwrap().i64(5).unwrap();
+                out.u32(0).unwrap().u8(end).unwrap().u32(3).unwrap().u64(99).unwrap();
+            }
+            out.array(0).unwrap();
+            sealed([out.writer().as_slice(), &[0; SUM_LEN]].concat())
+        };
         let mut expected = LedgerState { last_session: 2, version: 1, ..LedgerState::default() };
         let opened = Timestamp { secs: 5, nanos: 0 };
         for (number, state) in [(1, SessionState::Committed), (2, SessionState::Open)] {
             let record = SessionRecord::new(SessionNo(number), DeviceId([6; 16]), opened);
             expected.sessions.push(SessionRecord { state, packs: 3, bytes: 99, ..record });
         }
-        out.array(0).unwrap();
-        let whole = sealed([out.writer().as_slice(), &[0; SUM_LEN]].concat());
+        let whole = written([1, 0]);
         assert_eq!(decode(VAULT, &whole).unwrap(), expected);
+        // No session expired then.
+        assert!(decode(VAULT, &written([2, 0])).is_err() && decode(VAULT, &written([1, 2])).is_err());
         for len in 0..whole.len() - SUM_LEN {
             let cut = sealed([&whole[..len], &[0; SUM_LEN]].concat());
             assert!(decode(VAULT, &cut).is_err(), "cut to {len}");
@@ -539,10 +536,22 @@ mod tests {
         assert!(broken(|s| s.snapshots[0].session = SessionNo(3)));
         assert!(broken(|s| s.snapshots[0].device = DeviceId([7; 16])));
         assert!(broken(|s| s.snapshots[0].label = vec![0; LABEL_MAX + 1]));
+        // None stands twice in a list.
+        assert!(broken(|s| s.sessions.insert(1, s.sessions[0].clone())));
+        assert!(broken(|s| s.snapshots.insert(1, s.snapshots[0].clone())));
+        assert!(broken(|s| s.trash.insert(1, s.trash[0].clone())));
+        let two_in_the_trash = |order: [usize; 2]| {
+            let mut state = state();
+            state.trash([SessionNo(2)].as_slice(), at(9)).unwrap();
+            let trash = order.map(|place| state.trash[place].clone()).to_vec();
+            decode(VAULT, &encode(VAULT, &LedgerState { trash, ..state })).is_ok()
+        };
+        assert!(two_in_the_trash([0, 1]) && !two_in_the_trash([1, 0]));
         assert!(broken(|s| s.trash[0].snapshot.session = SessionNo(1)));
         assert!(broken(|s| s.trash[0].snapshot.session = SessionNo(3)));
         assert!(broken(|s| s.sessions[0].acked = s.gc_epoch + 1));
         assert!(broken(|s| s.sessions[2].retired = s.sessions[0].retired.clone()));
         assert!(broken(|s| s.leases[0].snapshots.reverse()));
+        assert!(broken(|s| s.leases[0].snapshots = vec![SessionNo(1); 2]));
     }
 }

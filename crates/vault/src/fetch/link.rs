@@ -11,10 +11,12 @@ use std::time::Duration;
 const REMEMBERED: usize = 64;
 /// Answers before one can be called late.
 const ENOUGH: usize = 16;
-/// Bytes a second that are assumed before anything was seen: a household's line.
-const RATE_FIRST: f64 = 4e6;
+/// Bytes a second that are assumed before anything was seen: a household's line, 64 Mbit/s.
+const RATE_FIRST: f64 = 8e6;
 /// Share of a new observation in the rate.
 const WEIGHT: f64 = 0.25;
+/// Bytes of an answer that says as much of the rate as one can.
+const TELLING: f64 = 65_536.0;
 /// Nothing is called late before this.
 const LATE_MIN: Duration = Duration::from_millis(20);
 
@@ -43,10 +45,17 @@ impl Link {
         let beyond = (took.saturating_sub(self.round_trip())).as_secs_f64().max(1e-4);
         // What is beyond a round trip was spent on the bytes; where all answers are alike that is little, and
         // says little: an answer is believed to show an eighth of the rate at least.
-        let alone = (bytes as f64 / beyond).min(8.0 * bytes as f64 / seconds);
-        let seen = alone * (flying + 1) as f64;
-        self.rate = if self.seen { self.rate + (seen - self.rate) * WEIGHT } else { seen };
-        self.seen = true;
+        let (alone, believed) = (bytes as f64 / beyond, 8.0 * bytes as f64 / seconds);
+        let seen = alone.min(believed) * (flying + 1) as f64;
+        // A small answer is nearly all round trip: it shows that the line is no slower, not that it is no faster.
+        if alone > believed && seen < self.rate {
+            return;
+        }
+        // The less came the less it says: what a new connection or a busy store took is more than the bytes did.
+        let whole = bytes as f64 / TELLING;
+        let weight = if self.seen { WEIGHT } else { 1.0 } * whole.min(1.0);
+        self.rate += (seen - self.rate) * weight;
+        self.seen |= whole >= 1.0;
     }
 
     /// The shortest of the last answers: what asking costs, however little is asked for.
@@ -99,6 +108,33 @@ mod tests {
         assert!(fast.carries(Duration::from_secs(1)) > 50_000_000);
         assert!(slow.carries(Duration::from_secs(1)) < 1_000_000);
         assert_eq!(fast.round_trip(), 41 * MS);
+    }
+
+    #[test]
+    fn small_answers_do_not_make_a_link_seem_slow() {
+        let second = Duration::from_secs(1);
+        let mut link = Link::default();
+        let before = link.carries(second);
+        for _ in 0..20 {
+            link.landed(900, 41 * MS, 0);
+        }
+        assert_eq!(link.carries(second), before);
+        for _ in 0..20 {
+            link.landed(1 << 20, 51 * MS, 0);
+        }
+        let fast = link.carries(second);
+        link.landed(900, 41 * MS, 0);
+        assert_eq!(link.carries(second), fast);
+        // Nor does one that a new connection was made for.
+        let mut link = Link::default();
+        link.landed(900, 41 * MS, 0);
+        link.landed(900, 85 * MS, 0);
+        assert!(link.carries(second) > before / 10 * 9, "{}", link.carries(second));
+        // Whole blocks that take long are another matter.
+        for _ in 0..20 {
+            link.landed(64 << 10, 541 * MS, 0);
+        }
+        assert!(link.carries(second) < 200_000, "{}", link.carries(second));
     }
 
     #[test]

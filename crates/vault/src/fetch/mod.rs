@@ -13,7 +13,11 @@
 //! times. Ranges fetched ahead are of 1 MiB, not 8: whoever comes to need one of their blocks waits for the whole
 //! range. A pack's trailer is fetched beside its first frame, not before it, and ahead of a reader that comes to the
 //! next pack. What may be ahead is learnt from whether what came stayed until it was read ([`reach`]): with a fixed
-//! budget a disk that keeps nothing made everything be fetched twice. Telling the system of this machine's own disk what
+//! budget a disk that keeps nothing made everything be fetched twice. 2026-11-29: a stream's window is refilled in steps of
+//! 4 MiB and not by halves, which let the line run dry; it begins with four times what was asked for; answers smaller than
+//! a block hardly count for the rate, since a connection that was new made a fast line seem slow; what waits to be put on
+//! the disk is given from there. A file of 128 MiB over 40 ms came 1.17 times as fast with a store that reads its disk, 1.29
+//! with one that does not. Telling the system of this machine's own disk what
 //! will be read (posix_fadvise over the same plan) was tried for stores that are near and brought nothing: small files
 //! 2 500 a second with and without it.
 

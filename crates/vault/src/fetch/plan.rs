@@ -18,14 +18,19 @@ pub(crate) struct Windows {
     pub(crate) growth: u64,
     /// Largest window in bytes.
     pub(crate) most: u64,
-    /// Whether a read of the beginning is followed at once: most who read that go on.
-    pub(crate) from_start: bool,
+    /// So much is asked for at once, in bytes, where half a window is more: what comes in between keeps the line busy.
+    pub(crate) step: u64,
+    /// Whether a read of the beginning is followed at once, by so many times what it asked for where the first window is
+    /// less; 0 is no. Most who read the beginning go on, and who asks for much at once means to.
+    pub(crate) from_start: u64,
 }
 
 /// What is opened ahead.
-pub(crate) const OPENED: Windows = Windows { first: 256 << 10, growth: 2, most: 8 << 20, from_start: false };
+pub(crate) const OPENED: Windows =
+    Windows { first: 256 << 10, growth: 2, most: 8 << 20, step: 4 << 20, from_start: 0 };
 /// What is fetched ahead across a network: up to what is on its way on a fast and far link.
-pub(crate) const FETCHED: Windows = Windows { first: 2 << 20, growth: 8, most: 64 << 20, from_start: true };
+pub(crate) const FETCHED: Windows =
+    Windows { first: 2 << 20, growth: 8, most: 64 << 20, step: 4 << 20, from_start: 4 };
 
 /// How far from the expected place a read may be and still go on with it: kernels ask for neighbouring
 /// ranges from several threads at once, in any order.
@@ -73,9 +78,11 @@ impl Cursors {
                 if self.table.len() == CURSORS {
                     self.table.pop_front();
                 }
-                let fresh =
-                    Cursor { file, next: end, confirmed: false, window: self.windows.first, ahead: 0 };
-                if !(self.windows.from_start && offset == 0 && end < size) {
+                let Windows { first, from_start, most, .. } = self.windows;
+                let follow = from_start > 0 && offset == 0 && end < size;
+                let window = if follow { first.max(len.saturating_mul(from_start)).min(most) } else { first };
+                let fresh = Cursor { file, next: end, confirmed: false, window, ahead: 0 };
+                if !follow {
                     self.table.push_back(fresh);
                     return None;
                 }
@@ -112,7 +119,7 @@ impl Cursor {
         let from = self.ahead.max(self.next);
         let to = self.next.saturating_add(window).min(size);
         // Refilled when half is used up, so that a stream is never waited for at a border.
-        let used_up = to.saturating_sub(from) >= window / 2 || (to == size && from < to);
+        let used_up = to.saturating_sub(from) >= (window / 2).min(windows.step) || (to == size && from < to);
         if !used_up || from >= to {
             return None;
         }
@@ -152,6 +159,40 @@ mod tests {
             assert!(read < 2 || ahead >= (read + 1) * 128 * K, "the stream ran into an unopened range");
         }
         assert_eq!(largest, OPENED.most);
+    }
+
+    /// Half of a large window asked for at once would let the line run dry in between.
+    #[test]
+    fn a_large_window_is_refilled_in_steps() {
+        const M: u64 = 1 << 20;
+        let mut cursors = Cursors::new(FETCHED, FETCHED.most);
+        let (mut ahead, mut asked) = (0, 0);
+        for read in 0..512 {
+            let end = (read + 1) * M;
+            if let Some(range) = cursors.read(file(1), read * M, M, SIZE) {
+                assert!(range.from >= ahead && range.to > range.from);
+                ahead = range.to;
+                asked += 1;
+            }
+            let least = if read < 4 { 0 } else { FETCHED.most - FETCHED.step };
+            assert!(ahead - end >= least && ahead - end <= FETCHED.most, "{read}: {}", ahead - end);
+        }
+        assert!((512 / 4..512 / 3).contains(&asked), "{asked}");
+    }
+
+    #[test]
+    fn who_asks_for_much_of_the_beginning_is_followed_further() {
+        for (len, window) in
+            [(4 * K, 2048 * K), (512 * K, 2048 * K), (1024 * K, 4096 * K), (SIZE, FETCHED.most)]
+        {
+            let mut cursors = Cursors::new(FETCHED, FETCHED.most);
+            let ahead = cursors.read(file(1), 0, len, 2 * SIZE);
+            assert_eq!(ahead, Some(Ahead { from: len, to: len + window }));
+            // Not what begins elsewhere, and not what is at its end already.
+            let mut cursors = Cursors::new(FETCHED, FETCHED.most);
+            assert_eq!(cursors.read(file(1), 4 * K, len, 2 * SIZE), None);
+            assert_eq!(cursors.read(file(2), 0, len, len), None);
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! algorithms for congestion avoidance in computer networks", Computer Networks and ISDN Systems 17 (1989); here the
 //! increase is in proportion, since what stays is seen block by block.
 
-/// Blocks that may be ahead before any was seen to stay: 16 MiB.
-const FIRST: u64 = 256;
+/// Blocks that may be ahead before any was seen to stay: 32 MiB.
+const FIRST: u64 = 512;
 /// Where nothing stays, one block is tried ahead for so many that somebody waited for.
 const TRY_EACH: u64 = 64;
 

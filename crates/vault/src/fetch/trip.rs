@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Ranges fetched ahead at once: first, fewest, most.
-const WIDTH_FIRST: usize = 12;
+const WIDTH_FIRST: usize = 16;
 const WIDTH_MIN: usize = 2;
 const WIDTH_MAX: usize = 32;
 
