@@ -10,8 +10,14 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use std::{fmt, io};
 use thiserror::Error;
+
+/// How often a mount is tried to be ended that is in use while nobody is seen to use it, and how long between: what a
+/// program had open lives on for a moment in a child that has not begun its own program yet, and in messages.
+const TRIES: u32 = 11;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do with a mount that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +83,20 @@ pub fn unmount(path: &Path, how: UnmountHow) -> Result<(), UnmountError> {
     if !entry.is_some_and(|entry| entry.is_ours()) {
         return Err(UnmountError::NotMounted(full));
     }
-    detach(&full, how).map_err(|error| match error.kind() {
-        io::ErrorKind::ResourceBusy => {
-            UnmountError::Busy { holders: who_holds(&full), mountpoint: full.clone() }
+    for try_again in (0..TRIES).rev() {
+        match detach(&full, how) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let holders = who_holds(&full);
+                if try_again == 0 || !holders.is_empty() {
+                    return Err(UnmountError::Busy { holders, mountpoint: full });
+                }
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(system(error)),
         }
-        _ => system(error),
-    })
+    }
+    Ok(())
 }
 
 /// Takes away what is mounted at `full`: directly as root, else through the helper of the package fuse3.
