@@ -83,20 +83,20 @@ pub fn unmount(path: &Path, how: UnmountHow) -> Result<(), UnmountError> {
     if !entry.is_some_and(|entry| entry.is_ours()) {
         return Err(UnmountError::NotMounted(full));
     }
-    for try_again in (0..TRIES).rev() {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
         match detach(&full, how) {
-            Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 let holders = who_holds(&full);
-                if try_again == 0 || !holders.is_empty() {
+                if left == 0 || !holders.is_empty() {
                     return Err(UnmountError::Busy { holders, mountpoint: full });
                 }
                 std::thread::sleep(PAUSE);
             }
-            Err(error) => return Err(system(error)),
+            ended => return ended.map_err(system),
         }
     }
-    Ok(())
 }
 
 /// Takes away what is mounted at `full`: directly as root, else through the helper of the package fuse3.

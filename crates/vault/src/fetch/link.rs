@@ -47,12 +47,13 @@ impl Link {
         // says little: an answer is believed to show an eighth of the rate at least.
         let (alone, believed) = (bytes as f64 / beyond, 8.0 * bytes as f64 / seconds);
         let seen = alone.min(believed) * (flying + 1) as f64;
-        // A small answer is nearly all round trip: it shows that the line is no slower, not that it is no faster.
-        if alone > believed && seen < self.rate {
+        let whole = bytes as f64 / TELLING;
+        // A small answer is nearly all round trip: it shows that the line is no slower, not that it is no faster. Where whole
+        // blocks all take as long, that may well be the line.
+        if whole < 1.0 && alone > believed && seen < self.rate {
             return;
         }
         // The less came the less it says: what a new connection or a busy store took is more than the bytes did.
-        let whole = bytes as f64 / TELLING;
         let weight = if self.seen { WEIGHT } else { 1.0 } * whole.min(1.0);
         self.rate += (seen - self.rate) * weight;
         self.seen |= whole >= 1.0;
@@ -130,7 +131,10 @@ mod tests {
         link.landed(900, 41 * MS, 0);
         link.landed(900, 85 * MS, 0);
         assert!(link.carries(second) > before / 10 * 9, "{}", link.carries(second));
-        // Whole blocks that take long are another matter.
+        // Whole blocks that take long are another matter, also where nothing else was seen.
+        let mut thin = Link::default();
+        thin.landed(64 << 10, 564 * MS, 0);
+        assert!(thin.carries(second) < 1_000_000, "{}", thin.carries(second));
         for _ in 0..20 {
             link.landed(64 << 10, 541 * MS, 0);
         }

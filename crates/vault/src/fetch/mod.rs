@@ -17,9 +17,8 @@
 //! 4 MiB and not by halves, which let the line run dry; it begins with four times what was asked for; answers smaller than
 //! a block hardly count for the rate, since a connection that was new made a fast line seem slow; what waits to be put on
 //! the disk is given from there. A file of 128 MiB over 40 ms came 1.17 times as fast with a store that reads its disk, 1.29
-//! with one that does not. Telling the system of this machine's own disk what
-//! will be read (posix_fadvise over the same plan) was tried for stores that are near and brought nothing: small files
-//! 2 500 a second with and without it.
+//! with one that does not. Telling the system of this machine's own disk what will be read (posix_fadvise over the same
+//! plan) was tried for stores that are near and brought nothing: small files 2 500 a second with and without it.
 
 pub(crate) mod ahead;
 mod block_on;
