@@ -9,7 +9,7 @@ use backupengine_testkit::build::{Pusher, TestVault};
 use backupengine_testkit::oracle::sample;
 use backupengine_testkit::shown::Shown;
 use backupengine_vault::Vault;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -234,7 +234,7 @@ pub(crate) fn checked(reader: &Vault) -> CheckReport {
 }
 
 pub(crate) fn check_with(reader: &Vault, read_data: Option<ReadData>) -> CheckReport {
-    let config = CheckConfig { read_data, threads: 2, passphrase: true, trashed: BTreeSet::new() };
+    let config = CheckConfig { read_data, threads: 2, passphrase: true };
     check(reader, &config, &AtomicBool::new(false), &Quiet).unwrap()
 }
 

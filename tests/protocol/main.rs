@@ -7,6 +7,7 @@
 // Tests may panic; clippy only knows the functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod check_between;
 mod checker;
 mod collect;
 mod collect_stops;

@@ -16,7 +16,7 @@ use backupengine_store::{BlobKey, BlobKind, FolderStore, Maintainable, Readable,
 use backupengine_testkit::build::{Pusher, TestVault};
 use backupengine_testkit::{FakeClock, now};
 use backupengine_vault::{Locked, VaultConfig};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -76,7 +76,7 @@ impl Both {
 /// What `check` finds, reading all data or only metadata.
 fn found(store: &Arc<dyn Maintainable>, vault: &TestVault, data: bool) -> Vec<Finding> {
     let read_data = data.then_some(ReadData { percent: 100, seed: 0 });
-    let config = CheckConfig { read_data, threads: 1, passphrase: true, trashed: BTreeSet::new() };
+    let config = CheckConfig { read_data, threads: 1, passphrase: true };
     let locked = Locked::open(Arc::clone(store) as Arc<dyn Readable>).unwrap();
     let reader = locked.unlock_as(vault.keyring.clone(), VaultConfig::default()).unwrap();
     check(&reader, &config, &AtomicBool::new(false), &Quiet).unwrap().findings

@@ -58,7 +58,7 @@ impl Damaged {
     }
 
     fn found(&self, store: &Arc<dyn Maintainable>) -> Vec<Finding> {
-        let config = CheckConfig { read_data: None, threads: 1, passphrase: true, trashed: BTreeSet::new() };
+        let config = CheckConfig { read_data: None, threads: 1, passphrase: true };
         check(&self.reader(store), &config, &AtomicBool::new(false), &Quiet).unwrap().findings
     }
 

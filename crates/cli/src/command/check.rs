@@ -9,11 +9,8 @@ use backupengine_maintain::{
     Affected, CheckConfig, CheckError, CheckObserver, CheckReport, CheckStats, Finding, Object, Phase,
     ReadData, check,
 };
-use backupengine_model::SessionNo;
 use backupengine_push::note_lost;
-use backupengine_store::ErrorKind;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Paths of one finding that people are shown; programs get all.
@@ -31,7 +28,7 @@ pub(crate) fn run(wire: &Wire, args: &Check) -> Result<Outcome, Failure> {
     opened.refuse_checking_with_older_keys()?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let passphrase = opened.online.is_none();
-    let config = CheckConfig { read_data, threads, passphrase, trashed: trashed(&opened)? };
+    let config = CheckConfig { read_data, threads, passphrase };
     let watch = Watch { bar: Bar::start(&wire.global, Some(0)), json: wire.global.json, begun };
     let done = check(&opened.vault, &config, &wire.stop, &watch);
     drop(watch);
@@ -52,18 +49,6 @@ pub(super) fn remember_lost(wire: &Wire, opened: &Opened, report: &CheckReport, 
     let all_read = read_data.is_some_and(|read| read.percent == 100);
     if let Err(error) = note_lost(&wire.push_state(vault), vault, lost, all_read) {
         tracing::warn!(%error, "what is lost cannot be remembered for the next push");
-    }
-}
-
-/// Sessions whose snapshots are in the trash. A ledger that does not read knows none; the check says so itself.
-pub(super) fn trashed(opened: &Opened) -> Result<BTreeSet<SessionNo>, Failure> {
-    match opened.vault.ask(opened.keeper()?.kept()) {
-        Ok(kept) => {
-            let trashed = kept.into_iter().filter(|one| one.purge_after.is_some());
-            Ok(trashed.map(|one| one.snapshot.session).collect())
-        }
-        Err(error) if error.kind == ErrorKind::LedgerDamaged => Ok(BTreeSet::new()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `repair`: rebuilds what can be rebuilt, heals what was lost from what this device still has, lists what stays damaged.
 use crate::account::CodeSource;
 use crate::args::Repair;
-use crate::command::check::{Watch, finding_object, print_finding, read_data, remember_lost, trashed};
+use crate::command::check::{Watch, finding_object, print_finding, read_data, remember_lost};
 use crate::command::push::{full_path, pushing_device, refuse_inside};
 use crate::error::{Failure, Kind, Outcome};
 use crate::floor;
@@ -119,8 +119,7 @@ fn rebuilt(opened: &Opened, args: &Repair) -> Result<RebuiltLedger, Failure> {
 
 fn look(wire: &Wire, opened: &Opened, read_data: Option<ReadData>) -> Result<CheckReport, Failure> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let (passphrase, trashed) = (opened.online.is_none(), trashed(opened)?);
-    let config = CheckConfig { read_data, threads, passphrase, trashed };
+    let config = CheckConfig { read_data, threads, passphrase: opened.online.is_none() };
     let watch = Watch { bar: Bar::start(&wire.global, Some(0)), json: false, begun: Instant::now() };
     Ok(check(&opened.vault, &config, &wire.stop, &watch)?)
 }

@@ -4,11 +4,12 @@
 
 use super::finding::{Object, Problem};
 use super::findings::{Trouble, describe, trouble};
-use super::packs::{PackBook, Place};
+use super::packs::{PackBook, PackId, Place};
 use super::{CheckError, Checker, Phase};
 use backupengine_format::footer::{Footer, FooterContent, FooterFrame};
 use backupengine_model::{ContentId, FrameKind, FrameRef};
 use backupengine_seal::{ContentHasher, ContentIdKey};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -45,11 +46,18 @@ pub(super) fn look_at_footer(
 }
 
 impl Checker<'_> {
-    /// Reads what was asked for.
-    pub(super) fn read_data(&self, book: &PackBook) -> Result<(), CheckError> {
+    /// Reads what was asked for; of that only what is in `again`, where anything is looked at once more.
+    pub(super) fn read_data(
+        &self,
+        book: &PackBook,
+        again: Option<&BTreeSet<PackId>>,
+    ) -> Result<(), CheckError> {
         let Some(read) = self.config.read_data else { return Ok(()) };
         let ids = self.vault.keyring().content_ids();
         let chosen = |place: &Place| {
+            if let Some(again) = again {
+                return again.contains(&(place.pack.session, place.pack.number));
+            }
             let (session, number) = (place.pack.session.0, place.pack.number);
             let mut name = read.seed.to_le_bytes().to_vec();
             name.extend_from_slice(&session.to_le_bytes());

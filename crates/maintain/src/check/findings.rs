@@ -3,8 +3,8 @@
 //! **What always holds.** The first problem found at an object stays; what it concerns is added to it as the
 //! trees are walked. The number kept per finding is bounded.
 
+use super::CheckError;
 use super::finding::{AFFECTED_MAX, Affected, Finding, Object, Problem};
-use super::{CheckError, CheckObserver};
 use backupengine_store::{ErrorKind, StoreError};
 use backupengine_vault::VaultError;
 use std::collections::HashMap;
@@ -22,20 +22,13 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Notes a problem; a second one at the same object is the first one.
-    pub(crate) fn add(
-        &mut self,
-        observer: &dyn CheckObserver,
-        object: Object,
-        problem: Problem,
-        detail: impl Into<String>,
-    ) -> FindingNo {
+    pub(crate) fn add(&mut self, object: Object, problem: Problem, detail: impl Into<String>) -> FindingNo {
         if let Some(known) = self.by_object.get(&object) {
             return *known;
         }
         let number = self.all.len();
         let finding =
             Finding { object, problem, detail: detail.into(), affected: Vec::new(), affected_nodes: 0 };
-        observer.finding(&finding);
         self.all.push(finding);
         self.by_object.insert(object, number);
         number
@@ -56,6 +49,12 @@ impl Findings {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Lets go of those that are none. Places change: nothing may be added to a finding afterwards.
+    pub(crate) fn retain(&mut self, is_one: impl FnMut(&Finding) -> bool) {
+        self.all.retain(is_one);
+        self.by_object.clear();
     }
 
     pub(crate) fn into_all(self) -> Vec<Finding> {
@@ -128,15 +127,12 @@ mod tests {
     use super::*;
     use backupengine_model::{SessionNo, SnapshotId};
 
-    struct Nobody;
-    impl CheckObserver for Nobody {}
-
     #[test]
     fn an_object_is_found_once_and_its_harm_is_bounded() {
         let mut findings = Findings::default();
         let object = Object::Pack(SessionNo(1), 2);
-        let first = findings.add(&Nobody, object, Problem::Missing, "gone");
-        assert_eq!(findings.add(&Nobody, object, Problem::Damaged, "else"), first);
+        let first = findings.add(object, Problem::Missing, "gone");
+        assert_eq!(findings.add(object, Problem::Damaged, "else"), first);
         for _ in 0..AFFECTED_MAX + 5 {
             let (session, snapshot) = (SessionNo(1), SnapshotId([1; 8]));
             let path = b"/a".to_vec();

@@ -2,14 +2,15 @@
 
 use super::finding::{Object, Problem};
 use super::findings::describe;
+use super::moment::Moment;
 use super::packs::PackId;
-use super::{CheckError, Checker, Phase};
+use super::{CheckError, Checker, Phase, ROUNDS};
 use backupengine_model::SessionNo;
-use backupengine_model::ledger::{SessionRecord, SessionState, SnapshotRecord};
+use backupengine_model::ledger::{SessionRecord, SessionState};
 use backupengine_seal::{EnvelopeKind, envelope_kind, envelope_vault};
-use backupengine_store::{BlobKey, BlobKind, ErrorKind, Range, StoreError};
+use backupengine_store::{BlobKey, BlobKind, EnvelopeId, ErrorKind, Range, StoreError};
 use backupengine_vault::VaultError;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// Blobs with their sizes, sorted, for packs and roots.
 pub(super) struct Listing {
@@ -36,8 +37,17 @@ impl Listing {
 /// Packs by name, with the relocation packs that hold their frames.
 pub(super) type MovedPacks = HashMap<PackId, PackId>;
 
+/// Where packs lie that were moved.
+pub(super) fn moved_packs(moment: &Moment) -> MovedPacks {
+    let of_session = |record: &SessionRecord| {
+        let session = record.session;
+        record.moved.clone().into_iter().map(move |(number, to)| ((session, number), (to.to, to.number)))
+    };
+    moment.sessions.values().flat_map(of_session).collect()
+}
+
 impl Checker<'_> {
-    fn ask<T>(&self, answer: Result<T, StoreError>) -> Result<T, CheckError> {
+    pub(super) fn ask<T>(&self, answer: Result<T, StoreError>) -> Result<T, CheckError> {
         answer.map_err(|error| CheckError::Vault(VaultError::Store(error)))
     }
 
@@ -50,55 +60,30 @@ impl Checker<'_> {
         Ok(Listing { packs, roots })
     }
 
-    /// The ledger's records, in the order of sessions, and where packs were moved; empty where it does not read, which
-    /// is a finding.
-    pub(super) fn check_ledger(
-        &self,
-        listing: &Listing,
-    ) -> Result<(Vec<SnapshotRecord>, MovedPacks), CheckError> {
-        let store = self.vault.store();
-        let both = self
-            .vault
-            .ask(store.sessions())
-            .and_then(|sessions| Ok((sessions, self.vault.ask(store.snapshots())?.snapshots)));
-        let (sessions, snapshots) = match both {
-            Ok(both) => both,
-            Err(error) if error.kind == ErrorKind::LedgerDamaged => {
+    /// What the ledger says, after `listing` was read; nothing where it does not read, which is a finding.
+    pub(super) fn check_ledger(&self, listing: &Listing) -> Result<Option<Moment>, CheckError> {
+        let moment = match self.moment()? {
+            Ok(moment) => moment,
+            Err(error) => {
                 self.found(Object::Ledger, Problem::Damaged, describe(&error));
-                return Ok((Vec::new(), MovedPacks::new()));
+                return Ok(None);
             }
-            Err(error) => return self.ask(Err(error)),
         };
-        if self.ask(self.vault.ask(store.vault()))? != self.vault.keyring().vault() {
+        if self.ask(self.vault.ask(self.vault.store().vault()))? != self.vault.keyring().vault() {
             self.found(Object::Ledger, Problem::Misplaced, "it is the ledger of another vault");
         }
-        let sessions: BTreeMap<SessionNo, SessionRecord> =
-            sessions.sessions.into_iter().map(|record| (record.session, record)).collect();
-        let listed: BTreeSet<SessionNo> = snapshots.iter().map(|snapshot| snapshot.session).collect();
-        let committed = |session: &SessionNo| {
-            sessions.get(session).filter(|record| record.state == SessionState::Committed)
-        };
-        for snapshot in &snapshots {
+        for snapshot in &moment.snapshots {
             let session = snapshot.session;
-            if committed(&session).is_none_or(|record| record.device != snapshot.device) {
+            let ended = moment.sessions.get(&session).is_some_and(|record| {
+                record.state == SessionState::Committed && record.device == snapshot.device
+            });
+            if !ended {
                 let detail = format!("it lists a snapshot of session {session}, which did not end in one");
                 self.found(Object::Ledger, Problem::Inconsistent, detail);
             }
         }
-        self.check_sessions_are_known(listing, &sessions);
-        let blobs = listing.roots().iter();
-        for session in blobs.filter_map(|(key, _)| session_of(*key)) {
-            let in_trash = self.config.trashed.contains(&session);
-            if !listed.contains(&session) && !in_trash && committed(&session).is_some() {
-                let detail = format!("session {session} ended in a snapshot that it does not list");
-                self.found(Object::Ledger, Problem::Inconsistent, detail);
-            }
-        }
-        let moved = |record: &SessionRecord| {
-            let session = record.session;
-            record.moved.clone().into_iter().map(move |(number, to)| ((session, number), (to.to, to.number)))
-        };
-        Ok((snapshots, sessions.values().flat_map(moved).collect()))
+        self.check_sessions_are_known(listing, &moment.sessions);
+        Ok(Some(moment))
     }
 
     /// A blob of a session that was never opened: the ledger is an older one than the blobs.
@@ -118,30 +103,37 @@ impl Checker<'_> {
     /// That each envelope is whole, and that the recovery code and, where it is wanted, a passphrase have one.
     pub(super) fn check_envelopes(&self) -> Result<(), CheckError> {
         let store = self.vault.store();
-        let (mut by_passphrase, mut by_code) = (!self.config.passphrase, false);
-        for (key, _) in self.ask(self.vault.ask(store.list(BlobKind::Envelopes)))? {
-            let BlobKey::Envelope(id) = key else { continue };
-            self.advance(Phase::Roots, |stats| stats.envelopes += 1)?;
-            match self.vault.ask(store.get(key, Range::Whole)) {
-                Ok(got) => {
-                    match envelope_kind(&got.bytes).and_then(|kind| Ok((kind, envelope_vault(&got.bytes)?))) {
-                        Ok((_, vault)) if vault != self.vault.keyring().vault() => {
-                            let detail = "it is an envelope of another vault";
-                            self.found(Object::Envelope(id), Problem::Misplaced, detail);
-                        }
-                        Ok((kind, _)) => {
-                            by_passphrase |= kind == EnvelopeKind::Passphrase;
-                            by_code |= kind == EnvelopeKind::Recovery;
-                        }
-                        Err(error) => {
-                            self.found(Object::Envelope(id), Problem::Damaged, describe(&error));
-                        }
+        let (mut by_passphrase, mut by_code, mut gone) = (false, false, Vec::new());
+        let mut listed = self.ask(self.vault.ask(store.list(BlobKind::Envelopes)))?;
+        for _ in 0..ROUNDS {
+            (by_passphrase, by_code) = (!self.config.passphrase, false);
+            gone.clear();
+            self.advance(Phase::Roots, |stats| stats.envelopes = 0)?;
+            for (key, _) in &listed {
+                let BlobKey::Envelope(id) = *key else { continue };
+                self.advance(Phase::Roots, |stats| stats.envelopes += 1)?;
+                match self.vault.ask(store.get(*key, Range::Whole)) {
+                    Ok(got) => {
+                        let kind = self.check_envelope(id, &got.bytes);
+                        by_passphrase |= kind == Some(EnvelopeKind::Passphrase);
+                        by_code |= kind == Some(EnvelopeKind::Recovery);
                     }
-                }
-                Err(error) => {
-                    self.found_error(Object::Envelope(id), error.into())?;
+                    Err(error) if error.kind == ErrorKind::NotFound => gone.push((id, error)),
+                    Err(error) => drop(self.found_error(Object::Envelope(id), error.into())?),
                 }
             }
+            if gone.is_empty() {
+                break;
+            }
+            // They are replaced when the passphrase is changed: then there are others now.
+            let now = self.ask(self.vault.ask(store.list(BlobKind::Envelopes)))?;
+            if now == listed {
+                break;
+            }
+            listed = now;
+        }
+        for (id, error) in gone {
+            self.found_error(Object::Envelope(id), error.into())?;
         }
         if !(by_passphrase && by_code) {
             let lost = match (by_passphrase, by_code) {
@@ -154,6 +146,20 @@ impl Checker<'_> {
             self.found(Object::Envelopes, Problem::Missing, detail);
         }
         Ok(())
+    }
+
+    /// What kind of envelope it is, where it is a whole one of this vault.
+    fn check_envelope(&self, id: EnvelopeId, bytes: &[u8]) -> Option<EnvelopeKind> {
+        match envelope_kind(bytes).and_then(|kind| Ok((kind, envelope_vault(bytes)?))) {
+            Ok((kind, vault)) if vault == self.vault.keyring().vault() => return Some(kind),
+            Ok(_) => {
+                self.found(Object::Envelope(id), Problem::Misplaced, "it is an envelope of another vault");
+            }
+            Err(error) => {
+                self.found(Object::Envelope(id), Problem::Damaged, describe(&error));
+            }
+        }
+        None
     }
 }
 

@@ -7,9 +7,10 @@
 //! **What it may not do.** Trust a cache, stop at damage, or judge what no live snapshot needs.
 //!
 //! **What always holds.** Damage in a shared object is one finding that lists every snapshot and path it costs.
-//! Packs come before trees, so that a walk knows what is lost when it meets it.
+//! Packs come before trees, so that a walk knows what is lost when it meets it. What is found was so of a vault from which
+//! nothing was given up meanwhile: beside a collection it is looked at again.
 //!
-//! **Where it is tested.** `tests/damage`.
+//! **Where it is tested.** `tests/damage`; beside collections in `tests/protocol`.
 
 mod content;
 mod data;
@@ -17,15 +18,19 @@ pub(crate) mod finding;
 pub(crate) mod findings;
 mod listing;
 mod memo;
+mod moment;
 mod packs;
 mod roots;
 mod tree;
 
 use crate::CheckStats;
-use backupengine_model::SessionNo;
+use crate::repair::damaged_packs;
+use backupengine_store::{ErrorKind, StoreError};
 use backupengine_vault::{Vault, VaultError};
 use finding::{Finding, Object, Problem};
 use findings::{FindingNo, Findings, describe_at, problem_of};
+use moment::Moment;
+use packs::PackId;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,8 +45,6 @@ pub struct CheckConfig {
     pub threads: usize,
     /// Whether a passphrase has to open the vault: a vault in a folder always has one, an account may do without.
     pub passphrase: bool,
-    /// Sessions whose snapshots are in the trash: stored, and not listed.
-    pub trashed: BTreeSet<SessionNo>,
 }
 
 /// How much of the stored bytes to read.
@@ -72,11 +75,6 @@ pub trait CheckObserver: Sync {
     fn progress(&self, phase: Phase, stats: &CheckStats) {
         let _ = (phase, stats);
     }
-
-    /// Something was found. What it affects is known only at the end, from the report.
-    fn finding(&self, finding: &Finding) {
-        let _ = finding;
-    }
 }
 
 /// What came of it.
@@ -105,32 +103,44 @@ pub enum CheckError {
 /// The vault must have been unlocked for this check: what an older one holds in its caches is not looked at
 /// again.
 ///
+/// The vault may be in use. Where space was given back while it was looked at, what was found is looked at again, and only
+/// what is found then is in the report.
+///
 /// # Errors
-/// [`CheckError`]. Damage is no error: it is in the report.
+/// [`CheckError`]. Damage is no error: it is in the report. `Unavailable` where space is given back all the while.
 pub fn check(
     vault: &Vault,
     config: &CheckConfig,
     stop: &AtomicBool,
     observer: &dyn CheckObserver,
 ) -> Result<CheckReport, CheckError> {
-    let checker =
-        Checker { vault, config, stop, observer, findings: Mutex::default(), stats: Mutex::default() };
-    let snapshots = checker.check_roots()?;
-    let book = checker.check_packs(&snapshots)?;
-    checker.read_data(&book)?;
-    checker.walk_trees(&snapshots, book)?;
-    let mut stats = *checker.stats();
-    let mut findings = checker.findings.into_inner().unwrap_or_else(PoisonError::into_inner).into_all();
-    // A frame of a pack that was moved, and that nobody needs: it goes with the old blob.
-    findings.retain(|finding| match finding.object {
-        Object::Frame { session, number, .. } => {
-            !finding.affected.is_empty() || !snapshots.moved.contains_key(&(session, number))
+    let (mut again, mut data) = (None, None);
+    for _ in 0..ROUNDS {
+        let checker =
+            Checker { vault, config, stop, observer, findings: Mutex::default(), stats: Mutex::default() };
+        let moment = checker.round(again.as_ref())?;
+        let sound = checker.findings().len() == 0;
+        let stands = sound || {
+            let later = checker.moment()?.ok();
+            moment.zip(later).is_none_or(|(moment, later)| !moment.gave_up(&later))
+        };
+        let mut stats = *checker.stats();
+        // What a first look has read is what was asked for.
+        let (bytes_to_read, frames_read, bytes_read) =
+            *data.get_or_insert((stats.bytes_to_read, stats.frames_read, stats.bytes_read));
+        stats = CheckStats { bytes_to_read, frames_read, bytes_read, ..stats };
+        let findings = checker.findings.into_inner().unwrap_or_else(PoisonError::into_inner).into_all();
+        if stands {
+            return Ok(CheckReport { stats, findings });
         }
-        _ => true,
-    });
-    stats.findings = findings.len() as u64;
-    Ok(CheckReport { stats, findings })
+        again = Some(damaged_packs(&findings));
+    }
+    let message = "space was given back all the while the vault was looked at: run it again after the prune";
+    Err(VaultError::Store(StoreError::new(ErrorKind::Unavailable, message)).into())
 }
+
+/// Looks at a vault before it is said that space is given back faster than one can look.
+const ROUNDS: u32 = 8;
 
 /// A check under way.
 struct Checker<'a> {
@@ -143,6 +153,23 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    /// All four steps; of data only what is in `again`, where that is given. Gives the moment of which the findings are.
+    fn round(&self, again: Option<&BTreeSet<PackId>>) -> Result<Option<Moment>, CheckError> {
+        let snapshots = self.check_roots()?;
+        let book = self.check_packs(&snapshots)?;
+        self.read_data(&book, again)?;
+        self.walk_trees(&snapshots, book)?;
+        // A frame of a pack that was moved, and that nobody needs: it goes with the old blob.
+        self.findings().retain(|finding| match finding.object {
+            Object::Frame { session, number, .. } => {
+                !finding.affected.is_empty() || !snapshots.moved.contains_key(&(session, number))
+            }
+            _ => true,
+        });
+        self.stats().findings = self.findings().len() as u64;
+        Ok(snapshots.moment)
+    }
+
     fn findings(&self) -> MutexGuard<'_, Findings> {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +193,7 @@ impl Checker<'_> {
     }
 
     fn found(&self, object: Object, problem: Problem, detail: impl Into<String>) -> FindingNo {
-        self.findings().add(self.observer, object, problem, detail)
+        self.findings().add(object, problem, detail)
     }
 
     /// Notes an error as a finding, unless it only says that the store is away.

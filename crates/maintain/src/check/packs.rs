@@ -113,11 +113,7 @@ impl Checker<'_> {
                 },
                 (true, None) => self.check_pack(*id)?,
                 (false, Some(to)) => PackState::Moved(*to),
-                (false, None) => PackState::Lost(self.found(
-                    Object::Pack(id.0, id.1),
-                    Problem::Missing,
-                    "snapshots need it and it is not stored",
-                )),
+                (false, None) => self.check_unlisted(*id, "snapshots need it and it is not stored")?,
             };
             set(*id, state)
         })?;
@@ -132,29 +128,37 @@ impl Checker<'_> {
         relocations.dedup();
         self.advance(Phase::Packs, |stats| stats.packs_total += relocations.len() as u64)?;
         self.in_parallel(&relocations, |id| {
-            let state = if stored(*id) {
-                self.check_pack(*id)?
-            } else {
-                let detail = "it holds frames that snapshots need, and is not stored";
-                PackState::Lost(self.found(Object::Pack(id.0, id.1), Problem::Missing, detail))
-            };
-            set(*id, state)
+            let missing = "it holds frames that snapshots need, and is not stored";
+            set(*id, if stored(*id) { self.check_pack(*id)? } else { self.check_unlisted(*id, missing)? })
         })?;
         let states = states.into_inner().unwrap_or_else(PoisonError::into_inner);
         let borders = unsync::Cache::with_weighter(4096, BORDERS, BordersWeight);
         Ok(PackBook { states, borders })
     }
 
+    /// A pack that was not stored yet when the blobs were listed, or is `missing`.
+    fn check_unlisted(&self, id: PackId, missing: &str) -> Result<PackState, CheckError> {
+        Ok(match self.look_at(id)? {
+            Looked { state: Err((Problem::Missing, _)), .. } => {
+                PackState::Lost(self.found(Object::Pack(id.0, id.1), Problem::Missing, missing))
+            }
+            looked => self.judge(id, looked),
+        })
+    }
+
     /// Reads trailer and footer of a pack, and notes what is wrong.
     fn check_pack(&self, id: PackId) -> Result<PackState, CheckError> {
-        let looked = self.look_at(id)?;
+        Ok(self.judge(id, self.look_at(id)?))
+    }
+
+    fn judge(&self, id: PackId, looked: Looked) -> PackState {
         if let Some((problem, detail)) = looked.footer {
             self.found(Object::Footer(id.0, id.1), problem, detail);
         }
-        Ok(match looked.state {
+        match looked.state {
             Ok(state) => state,
             Err((problem, detail)) => PackState::Lost(self.found(Object::Pack(id.0, id.1), problem, detail)),
-        })
+        }
     }
 
     /// Reads trailer and footer of a pack.

@@ -1,7 +1,8 @@
 //! First step, second half: every live snapshot's root, its label, its reference set, and how roots chain.
 
 use super::finding::{Affected, Object, Problem};
-use super::listing::{Listing, MovedPacks};
+use super::listing::{Listing, MovedPacks, moved_packs};
+use super::moment::Moment;
 use super::packs::PackId;
 use super::{CheckError, Checker, Phase};
 use backupengine_format::label;
@@ -20,12 +21,16 @@ pub(super) struct Snapshots {
     pub(super) needed: ReferenceSet,
     /// Packs whose frames lie elsewhere.
     pub(super) moved: MovedPacks,
+    /// When all of this was so; `None` where the ledger does not read.
+    pub(super) moment: Option<Moment>,
 }
 
 impl Checker<'_> {
     pub(super) fn check_roots(&self) -> Result<Snapshots, CheckError> {
         let listing = self.list()?;
-        let (records, moved) = self.check_ledger(&listing)?;
+        let moment = self.check_ledger(&listing)?;
+        let moved = moment.as_ref().map(moved_packs).unwrap_or_default();
+        let records = moment.as_ref().map_or(&[][..], |moment| &moment.snapshots);
         self.check_envelopes()?;
         let infos = self.vault.list()?;
         self.advance(Phase::Roots, |stats| stats.snapshots_total = infos.len() as u64)?;
@@ -65,7 +70,7 @@ impl Checker<'_> {
             }
         }
         self.count_unused(&listing, &live, &needed, &moved);
-        Ok(Snapshots { listing, live, needed, moved })
+        Ok(Snapshots { listing, live, needed, moved, moment })
     }
 
     /// The label in the ledger is what lists show instead of the root: it must say the same, tags apart, which an owner
