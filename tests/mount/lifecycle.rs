@@ -5,10 +5,17 @@ use backupengine_fuse::{
     MountError, ServeConfig, UnmountError, UnmountHow, check_mountpoint, mount, unmount, who_holds,
 };
 use backupengine_testkit::oracle::sample;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+    socketpair,
+};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 fn is_mounted(path: &Path) -> bool {
     fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {} ", path.display()))
@@ -93,6 +100,40 @@ fn a_busy_mount_says_who_holds_it() {
         unmount(folder.path(), UnmountHow::UnlessBusy).unwrap();
         mounted.wait().unwrap();
     }
+}
+
+/// A file in a message nobody has read is open, and no process has it.
+fn held_unseen(file: File) -> (OwnedFd, OwnedFd) {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    let files = [file.as_fd()];
+    assert!(message.push(SendAncillaryMessage::ScmRights(&files)));
+    sendmsg(&ours, &[IoSlice::new(b"a file")], &mut message, SendFlags::empty()).unwrap();
+    (ours, theirs)
+}
+
+#[test]
+fn a_mount_that_nobody_is_seen_to_use_is_waited_for() {
+    if !fuse_is_wanted() {
+        return;
+    }
+    let world = World::of(sample::everyday());
+    let (mounted, folder) = Mount::of(&world.oracle).into_parts();
+    let held = held_unseen(File::open(folder.path().join("latest/sizes/1")).unwrap());
+    let refused = unmount(folder.path(), UnmountHow::UnlessBusy).unwrap_err();
+    let said = refused.to_string();
+    assert!(matches!(refused, UnmountError::Busy { holders, .. } if holders.is_empty()), "{said}");
+    assert!(said.contains("cannot be seen"), "{said}");
+    // Let go while it is waited for.
+    let going = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(250));
+        drop(held);
+    });
+    unmount(folder.path(), UnmountHow::UnlessBusy).unwrap();
+    going.join().unwrap();
+    mounted.wait().unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use backupengine_maintain::{
     CheckConfig, CheckError, CheckObserver, CheckReport, Finding, Object, PruneConfig, ReadData, check,
 };
 use backupengine_model::SessionNo;
-use backupengine_model::ledger::Haste;
+use backupengine_model::ledger::{Haste, SessionRecord};
 use backupengine_store::{
     BlobKey, BlobKind, EnvelopeChange, EnvelopeId, EnvelopeKeeper, FolderStore, Maintainable, Range,
     Readable, Writable,
@@ -132,6 +132,29 @@ fn packs_that_move_while_a_check_runs_are_no_damage() {
     before.prune();
     assert!(stored(&before).iter().any(|pack| !packs.contains(pack)), "nothing was moved");
     at_every_call(&ground, Trial::prune, nothing);
+}
+
+/// What the ledger has given up and is still stored is not counted on.
+#[test]
+fn blobs_that_are_deleted_while_a_check_runs_are_no_damage() {
+    let ground = ground();
+    let whole = Trial::new(&ground);
+    ground.prune_in(Haste::Now);
+    // As a collection leaves it that is stopped before it deletes anything.
+    let mut left = 0;
+    for (key, _) in now(whole.store.list(BlobKind::Packs)).unwrap() {
+        let (from, to) = (whole.temp.path(), ground.mounts().folder());
+        let (from, to) = (from.join(key.to_string()), to.join(key.to_string()));
+        if !to.exists() {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(from, to).unwrap();
+            left += 1;
+        }
+    }
+    let moved = |session: SessionRecord| session.moved.values().filter(|moved| moved.gone).count();
+    assert!(left > 0 && ground.sessions().into_iter().map(moved).sum::<usize>() > 0);
+    let sweep = |trial: &Trial| assert_eq!(now(trial.store.purge(&[], Haste::Now)).unwrap(), []);
+    at_every_call(&ground, sweep, nothing);
 }
 
 #[test]

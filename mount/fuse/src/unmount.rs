@@ -40,7 +40,7 @@ pub enum UnmountError {
     Busy {
         /// Where.
         mountpoint: PathBuf,
-        /// Who is seen to use it; none where it is another user's process.
+        /// Who is seen to use it; none where that is another user's process, or what is mounted in it.
         holders: Vec<Holder>,
     },
     /// Anything else the system says.
@@ -58,7 +58,9 @@ struct Named<'a>(&'a [Holder]);
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [] => f.write_str(" by a process of another user"),
+            [] => f.write_str(
+                " by what cannot be seen from here: a process of another user, or another mount in it",
+            ),
             [first, rest @ ..] => {
                 write!(f, " by {first}")?;
                 rest.iter().try_for_each(|holder| write!(f, ", {holder}"))

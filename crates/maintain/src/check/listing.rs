@@ -34,14 +34,24 @@ impl Listing {
     }
 }
 
-/// Packs by name, with the relocation packs that hold their frames.
-pub(super) type MovedPacks = HashMap<PackId, PackId>;
+/// Where the frames of a pack lie that was moved.
+#[derive(Clone, Copy)]
+pub(super) struct MovedTo {
+    /// The relocation pack.
+    pub(super) to: PackId,
+    /// Whether the old blob was given up. It may be there for a moment yet.
+    pub(super) gone: bool,
+}
+
+/// Packs that were moved, by name.
+pub(super) type MovedPacks = HashMap<PackId, MovedTo>;
 
 /// Where packs lie that were moved.
 pub(super) fn moved_packs(moment: &Moment) -> MovedPacks {
     let of_session = |record: &SessionRecord| {
         let session = record.session;
-        record.moved.clone().into_iter().map(move |(number, to)| ((session, number), (to.to, to.number)))
+        let moved = record.moved.clone().into_iter();
+        moved.map(move |(number, to)| ((session, number), MovedTo { to: (to.to, to.number), gone: to.gone }))
     };
     moment.sessions.values().flat_map(of_session).collect()
 }

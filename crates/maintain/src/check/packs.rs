@@ -7,6 +7,7 @@
 use super::data::{load_footer, look_at_footer};
 use super::finding::{Object, Problem, blob_of};
 use super::findings::{FindingNo, Trouble, describe, trouble};
+use super::listing::MovedTo;
 use super::roots::Snapshots;
 use super::{CheckError, Checker, Phase};
 use backupengine_format::footer::Footer;
@@ -107,12 +108,13 @@ impl Checker<'_> {
         self.in_parallel(&ids, |id| {
             let state = match (stored(*id), snapshots.moved.get(id)) {
                 // Readers look at the old blob first, which stays for a while, and elsewhere where it does not read.
-                (true, Some(to)) => match self.look_at(*id)? {
+                (true, Some(MovedTo { to, gone: false })) => match self.look_at(*id)? {
                     Looked { state: Ok(PackState::Whole(place)), .. } => PackState::Whole(place),
                     _ => PackState::Moved(*to),
                 },
+                // One that was given up is deleted at any moment.
+                (_, Some(MovedTo { to, .. })) => PackState::Moved(*to),
                 (true, None) => self.check_pack(*id)?,
-                (false, Some(to)) => PackState::Moved(*to),
                 (false, None) => self.check_unlisted(*id, "snapshots need it and it is not stored")?,
             };
             set(*id, state)

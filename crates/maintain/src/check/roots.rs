@@ -129,7 +129,7 @@ impl Checker<'_> {
         moved: &MovedPacks,
     ) {
         use backupengine_store::BlobKey;
-        let moved_to: HashSet<PackId> = moved.values().copied().collect();
+        let moved_to: HashSet<PackId> = moved.values().map(|moved| moved.to).collect();
         let unused = listing.packs().iter().chain(listing.roots()).filter(|(key, _)| match *key {
             BlobKey::Pack(session, number) => {
                 !needed.contains(session, number) && !moved_to.contains(&(session, number))
