@@ -25,7 +25,6 @@ mod tree;
 
 use crate::CheckStats;
 use crate::repair::damaged_packs;
-use backupengine_store::{ErrorKind, StoreError};
 use backupengine_vault::{Vault, VaultError};
 use finding::{Finding, Object, Problem};
 use findings::{FindingNo, Findings, describe_at, problem_of};
@@ -93,6 +92,9 @@ pub enum CheckError {
     /// It was told to stop.
     #[error("interrupted")]
     Interrupted,
+    /// It never saw a vault from which nothing went while it looked.
+    #[error("space was given back all the while the vault was looked at")]
+    Overtaken,
     /// The store could not be reached, so nothing can be said of what it holds.
     #[error("the vault could not be checked")]
     Vault(#[from] VaultError),
@@ -107,7 +109,7 @@ pub enum CheckError {
 /// what is found then is in the report.
 ///
 /// # Errors
-/// [`CheckError`]. Damage is no error: it is in the report. `Unavailable` where space is given back all the while.
+/// [`CheckError`]. Damage is no error: it is in the report.
 pub fn check(
     vault: &Vault,
     config: &CheckConfig,
@@ -135,8 +137,7 @@ pub fn check(
         }
         again = Some(damaged_packs(&findings));
     }
-    let message = "space was given back all the while the vault was looked at: run it again after the prune";
-    Err(VaultError::Store(StoreError::new(ErrorKind::Unavailable, message)).into())
+    Err(CheckError::Overtaken)
 }
 
 /// Looks at a vault before it is said that space is given back faster than one can look.
