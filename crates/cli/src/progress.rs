@@ -29,9 +29,14 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
+    /// Whether one would be drawn at all.
+    pub(crate) fn is_shown(global: &Global) -> bool {
+        !(global.quiet || global.json || global.no_progress) && io::stderr().is_terminal()
+    }
+
     /// Begins one. `total` is what counts as done, in units the caller chooses.
     pub(crate) fn start(global: &Global, total: Option<u64>) -> Self {
-        let silent = global.quiet || global.json || global.no_progress || !io::stderr().is_terminal();
+        let silent = !Self::is_shown(global);
         let target =
             if silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
         let bar = ProgressBar::with_draw_target(total, target);

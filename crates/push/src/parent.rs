@@ -12,20 +12,31 @@ use backupengine_format::page::{LeafEntry, LeafPage};
 use backupengine_model::{Class, DeviceId, NodeKey, SessionNo, SnapshotInfo, TreePath};
 use backupengine_vault::{LeafAt, Leaves, Vault};
 use std::cmp::Ordering;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The snapshot to build on: the newest of this device with the same sources, else the newest of this device,
-/// else the newest.
+/// The snapshot to build on: the newest of this device with the same sources, else the newest of this device, else the
+/// newest; of those that may hold any of the same paths. One that holds none would only be read in vain.
 pub(crate) fn choose<'l>(
     list: &'l [SnapshotInfo],
     device: DeviceId,
     sources: &[Vec<u8>],
 ) -> Option<&'l SnapshotInfo> {
-    list.iter().max_by_key(|snapshot| {
+    let shared = list.iter().filter(|snapshot| share_paths(&snapshot.sources, sources));
+    shared.max_by_key(|snapshot| {
         let own = snapshot.device == device;
         (own && same_sources(&snapshot.sources, sources), own, snapshot.session)
     })
+}
+
+/// Whether a path of one list is a path of the other, or lies below one. A list that is not known may be any.
+fn share_paths(a: &[Vec<u8>], b: &[Vec<u8>]) -> bool {
+    let path = |bytes: &'_ [u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
+    let (a, b): (Vec<_>, Vec<_>) = (a.iter().map(|p| path(p)).collect(), b.iter().map(|p| path(p)).collect());
+    let one = |a: &PathBuf| b.iter().any(|b| a.starts_with(b) || b.starts_with(a));
+    a.is_empty() || a.iter().any(one)
 }
 
 /// Whether two lists of paths name the same ones.
@@ -194,10 +205,14 @@ mod tests {
             choose(&list, DeviceId([device; 16]), &[source.as_bytes().to_vec()]).map(|s| s.session.0)
         };
         assert_eq!(chosen(1, "/a"), Some(1));
-        assert_eq!(chosen(1, "/c"), Some(2));
-        assert_eq!(chosen(2, "/b"), Some(3));
+        assert_eq!(chosen(1, "/c"), None, "none of the paths can be the same");
+        assert_eq!((chosen(1, "/b/c"), chosen(1, "/bc")), (Some(2), None));
+        assert_eq!(chosen(1, "/"), Some(2));
+        assert_eq!(chosen(2, "/b"), Some(2));
         assert_eq!(chosen(9, "/a"), Some(3));
         assert!(choose(&[], DeviceId([1; 16]), &[]).is_none());
+        let unknown = SnapshotInfo { sources: Vec::new(), ..snapshot(4, 1, "/") };
+        assert!(choose(&[unknown], DeviceId([1; 16]), &[b"/c".to_vec()]).is_some());
         let (a, b) = (b"/a".to_vec(), b"/b".to_vec());
         assert!(same_sources(&[a.clone(), b.clone()], &[b.clone(), a.clone(), a.clone()]));
         assert!(!same_sources(&[a], &[b]));

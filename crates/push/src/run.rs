@@ -82,12 +82,34 @@ impl Run<'_> {
         }
     }
 
-    /// Reads the parent's first pages, which the walk compares with first, while the session is being opened. Where the
-    /// store is near there is nothing to gain; what goes wrong shows when they are read for good.
+    /// Whether a question costs so much that several are worth their threads. Where it does not, they go out one after the
+    /// other, always in the same order.
+    fn is_far(&self) -> bool {
+        self.store.grid() > 1
+    }
+
+    /// Reads the parent's first pages, which the walk compares with first. What goes wrong shows when they are read for good.
     fn warm(&self, parent: Option<&(SnapshotInfo, Arc<Root>)>) {
-        let Some((info, _)) = parent.filter(|_| self.store.grid() > 1) else { return };
+        let Some((info, _)) = parent.filter(|_| self.is_far()) else { return };
         let classes = [Class::Directory, Class::Other];
         beside::each(classes.len(), &classes, |class| ParentStream::warm(self.vault, info.session, *class));
+    }
+
+    /// Does two things at once, where the store is far.
+    fn beside<A: Send, B>(
+        &self,
+        one: impl FnOnce() -> A + Send,
+        other: impl FnOnce() -> B,
+    ) -> Result<(A, B), PushError> {
+        if !self.is_far() {
+            return Ok((one(), other()));
+        }
+        thread::scope(|scope| {
+            let one = scope.spawn(one);
+            let other = other();
+            let one = one.join().map_err(|_| PushError::Broken("a thread"))?;
+            Ok((one, other))
+        })
     }
 
     fn lost(&self) -> Lost {
@@ -142,18 +164,15 @@ impl Run<'_> {
             }
         }
         let mut list = self.vault.list()?;
-        let mut parent = self.parent(&list);
-        let mut chain = Chain::now(self.vault, &list, device);
-        let session = thread::scope(|scope| {
-            scope.spawn(|| self.warm(parent.as_ref()));
-            session::begin(self.vault, self.store, device, lock.is_held(), &claims, &broken_off)
-        })?;
+        let look = || self.parent(&list).inspect(|parent| self.warm(Some(parent)));
+        let begin = || session::begin(self.vault, self.store, device, lock.is_held(), &claims, &broken_off);
+        let (parent, session) = self.beside(look, begin)?;
+        let (mut parent, session) = (parent, session?);
         if session.list_version.is_some_and(|at| Some(at) != self.vault.list_version()) {
             // What was retired before the session was opened is not looked at when it is committed: the parent must have
             // been there then.
             list = self.vault.list()?;
             parent = self.parent(&list);
-            chain = Chain::now(self.vault, &list, device);
         }
         let folder = self.config.state.join(format!("dedup-{vault}"));
         let ask = Box::new(|| self.vault.ask(self.store.sessions()));
@@ -167,7 +186,11 @@ impl Run<'_> {
         let root = walker.root().clone();
         let keep = Keep::new(&self.config.state, vault, session.number);
         let into = (session.next, &keep);
-        let assembled = self.stages(&shared, &dedup, walker, &root, parent.as_ref(), into)?;
+        // The roots it chains to are needed at the end only.
+        let chain = || Chain::now(self.vault, &list, device);
+        let stages = || self.stages(&shared, &dedup, walker, &root, parent.as_ref(), into);
+        let (chain, assembled) = self.beside(chain, stages)?;
+        let assembled = assembled?;
         let Assembled { mut tree, xattrs, packs, bytes, rest } = assembled;
         let sides = std::mem::take(&mut tree.sides);
         let attributes = Attributes { flags: NodeFlags::default(), allocated: None, ..root.attributes };

@@ -31,11 +31,9 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
     }
     let device_name = wire.device_name(args.device_name.as_deref());
     let canaries = suspicion::canaries(&wire.config.canaries, &args.canaries, &walk.roots)?;
-    let watch = Watch {
-        bar: Bar::start(&wire.global, expected_files(&opened, &device_name)),
-        json: wire.global.json,
-        begun,
-    };
+    // How many there were takes a round trip or two: only for who looks at it.
+    let expected = Bar::is_shown(&wire.global).then(|| expected_files(&opened, &device_name)).flatten();
+    let watch = Watch { bar: Bar::start(&wire.global, expected), json: wire.global.json, begun };
     let config = PushConfig {
         walk,
         device_name,

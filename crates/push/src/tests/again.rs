@@ -213,3 +213,31 @@ fn packs_are_full_and_padded() {
     let total: u64 = packs.iter().map(|(_, size)| size).sum();
     assert!(total < (90 << 20) * 105 / 100, "{total}");
 }
+
+/// Nothing of it can be the same: what is known of its bytes is in the index, and its pages are not read.
+#[test]
+fn another_folder_is_pushed_without_reading_the_last_snapshot() {
+    let bench = Bench::new();
+    tree(&bench);
+    let (first, _) = bench.push();
+    let other = bench.dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("large"), noise(7, 5 << 20)).unwrap();
+    let pushed = |roots: &[&std::path::Path]| {
+        let mut config = bench.config();
+        config.walk.roots = roots.iter().map(|path| path.to_path_buf()).collect();
+        let vault = bench.vault();
+        let store = std::sync::Arc::clone(&bench.store);
+        let stop = AtomicBool::new(false);
+        let report = super::push(&vault, store, &bench.device, config, &super::random, &stop, &super::Quiet);
+        (report.unwrap(), vault.stats().frames_opened)
+    };
+    let (report, opened) = pushed(&[&other]);
+    let (session, _) = report.snapshot.unwrap();
+    assert_eq!(report.stats.bytes_new, 0, "it is stored already");
+    let root = bench.vault().root(session).unwrap();
+    assert_eq!(root.record.parent, Some((first, bench.vault().root(first).unwrap().hash)));
+    assert_eq!(opened, 0);
+    let (report, opened) = pushed(&[&other]);
+    assert!(opened > 0 && report.stats.files_unmodified == 1, "the same folder's pages count");
+}
