@@ -38,6 +38,8 @@
 //! - What a push asks before it writes is one call, for a session of its own. The list of sessions is asked for where
 //!   this device left a claim behind (else nothing of it broke off), and when the first content is looked up, then
 //!   in the open session: packs that are retired after it was opened are noticed at the commit, those before not.
+//! - A parent is a snapshot that may hold some of the same paths (2026-11-29): any other was read and compared in vain,
+//!   two round trips before the first file. What of its contents is the same, the index knows.
 //! - The root is not announced together with the last packs, which would save a round trip: a session whose root was
 //!   announced cannot be gone on with, and a push that breaks off there would store everything again.
 #![forbid(unsafe_code)]
