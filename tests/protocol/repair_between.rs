@@ -7,6 +7,7 @@ use crate::fixture::{Source, Tree, copy_folder};
 use crate::stepped::Stepped;
 use backupengine_maintain::{
     CheckConfig, CheckObserver, Finding, PruneConfig, ReadData, RepairConfig, RepairObserver, check, heal,
+    rebuild_ledger,
 };
 use backupengine_model::SessionNo;
 use backupengine_model::ledger::Haste;
@@ -89,7 +90,7 @@ struct Trial {
     clock: Arc<FakeClock>,
     state: TempDir,
     pusher: Pusher,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Trial {
@@ -101,7 +102,7 @@ impl Trial {
         let store: Arc<dyn Maintainable> = Arc::new(FolderStore::open_by(folder.path(), by(&clock)).unwrap());
         let vault = TestVault::around(Arc::clone(&store) as Arc<dyn Writable>);
         let pusher = vault.pusher("tablet");
-        Self { store, vault, clock, state, pusher, _folder: folder }
+        Self { store, vault, clock, state, pusher, folder }
     }
 
     /// Looks for what is damaged and heals it, as `repair` does.
@@ -216,5 +217,27 @@ fn a_collection_in_the_middle_of_a_repair() {
         );
         assert!(calls > 10, "only {calls} calls");
         assert!(refused < calls, "no repair came through beside a collection: {refused} of {calls}");
+    }
+}
+
+/// Blobs of a push that goes on are not those of a session the ledger has lost.
+#[test]
+fn a_push_while_a_ledger_is_looked_at_is_not_taken_in() {
+    let both = Both::new();
+    for list in 1..=2 {
+        let trial = Trial::new(&both);
+        let (vault, lists) =
+            (TestVault::around(Arc::clone(&trial.store) as Arc<dyn Writable>), AtomicU64::new(0));
+        let store = Stepped::new(&trial.store, move |step| {
+            if step == "list" && lists.fetch_add(1, Ordering::Relaxed) + 1 == list {
+                vault.pusher("laptop").push(Source::small(22).path());
+            }
+        });
+        let locked = Locked::open(Arc::new(store) as Arc<dyn Readable>).unwrap();
+        let reader = locked.unlock_as(trial.vault.keyring.clone(), VaultConfig::default()).unwrap();
+        let folder = FolderStore::open_by(trial.folder.path(), by(&trial.clock)).unwrap();
+        let random = |out: &mut [u8]| trial.pusher.random.fill(out);
+        let looked = rebuild_ledger(&reader, &folder, &random, true).unwrap();
+        assert!(looked.is_unchanged(), "before list {list}: {looked:?}");
     }
 }

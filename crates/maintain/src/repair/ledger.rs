@@ -44,12 +44,13 @@ pub fn rebuild_ledger(
     random: &(dyn Fn(&mut [u8]) + Sync),
     dry_run: bool,
 ) -> Result<RebuiltLedger, RepairError> {
+    // Blobs first: whoever stores one has its session in the ledger by then.
+    let sizes = Sizes::of(vault)?;
     let known = match vault.ask(store.sessions()) {
         Ok(list) => Some(list.sessions),
         Err(error) if error.kind == ErrorKind::LedgerDamaged => None,
         Err(error) => return Err(error.into()),
     };
-    let sizes = Sizes::of(vault)?;
     let knows = |session: &SessionNo| {
         known.as_ref().is_some_and(|known| known.iter().any(|record| record.session == *session))
     };
