@@ -29,6 +29,23 @@ def free_memory():
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree"))
 
 
+class Cores:
+    """What share of all cores has been busy since it was made, whatever ran on them."""
+
+    def __init__(self):
+        self.begun = self.ticks()
+
+    @staticmethod
+    def ticks():
+        with open("/proc/stat") as lines:
+            spent = [int(ticks) for ticks in lines.readline().split()[1:9]]
+        return sum(spent) - spent[3] - spent[4], sum(spent)  # without idle, and waiting for a disk
+
+    def busy(self):
+        (busy, all_of), (before, all_before) = self.ticks(), self.begun
+        return (busy - before) / max(all_of - all_before, 1)
+
+
 @contextlib.contextmanager
 def unbroken_memory():
     """Holds the memory that lies in pieces, so that what is cached now lies together, as on a machine that was just

@@ -66,17 +66,23 @@ class Figures:
     """What was measured: by row and tool, one value a round."""
 
     def __init__(self):
-        self.values, self.cut = {}, set()
+        self.values, self.cut, self.shares = {}, set(), {}
 
-    def note(self, row, tool, value, cut=False):
-        """`cut`: it was stopped there, the true figure is worse."""
+    def note(self, row, tool, value, cut=False, busy=None):
+        """`cut`: it was stopped there, the true figure is worse. `busy`: share of all cores meanwhile, if known."""
         self.values.setdefault(row, {}).setdefault(tool, []).append(value)
+        if busy is not None:
+            self.shares.setdefault((row, tool), []).append(busy)
         if cut:
             self.cut.add((row, tool))
 
     def median(self, row, tool):
         values = self.values.get(row, {}).get(tool)
         return statistics.median(values) if values else None
+
+    def busy(self, row, tool):
+        shares = self.shares.get((row, tool))
+        return f"{100 * statistics.median(shares):.0f} %" if shares else "–"
 
     def cell(self, row, tool):
         value = self.median(row, tool)
@@ -125,8 +131,8 @@ def table(figures, tools, place, delay):
     tally = {True: 0, False: 0, None: 0}
     print(f"\n### {place}" + (f", {delay} ms each way" if place == "far" else ""))
     print("| measure | unit | " + " | ".join(tools) + " | times the best peer | goal | met |"
-          + (" of the ceiling | of disk and ceiling |" if limits else ""))
-    print("|---|---|" + "---:|" * (len(tools) + 1) + "---|---|" + ("---:|---:|" if limits else ""))
+          + (" of the ceiling | of disk and ceiling | cores busy |" if limits else ""))
+    print("|---|---|" + "---:|" * (len(tools) + 1) + "---|---|" + ("---:|---:|---:|" if limits else ""))
     for row in listed:
         if row.name not in figures.values:
             continue
@@ -151,6 +157,7 @@ def table(figures, tools, place, delay):
             alone = figures.median(row.name, CEILING)
             shares = [goodness(row.more, ours, limit) for limit in (alone, both(row, figures))]
             limit = "".join(" – |" if share is None else f" {share:.2f} |" for share in shares)
+            limit += f" {figures.busy(row.name, OURS)} |"
         print(f"| {row.name} | {row.unit} | " + " | ".join(cells) + f" | {times} | {goal} | {said} |{limit}")
     print(f"\n{tally[True]} goals met, {tally[False]} not, {tally[None]} open for want of a peer, or of patience with one")
     return tally

@@ -16,8 +16,8 @@ import threading
 import time
 
 from bench_measure import (
-    MIB, at, command, drop_caches, folder_bytes, places, random_reads, read_all, read_files, resident, same, stream,
-    unbroken_memory, watch_memory,
+    MIB, Cores, at, command, drop_caches, folder_bytes, places, random_reads, read_all, read_files, resident, same,
+    stream, unbroken_memory, watch_memory,
 )
 
 SETS = ("home", "many", "media", "image")
@@ -38,12 +38,18 @@ class Bench:
         self.copy_limit = 8 if quick else 120  # the same of one that reads by the mount
         self.box = 3 if quick else 15  # seconds that one loop of reads may take
         self.server = self.mounted = None
+        self.cores = None
         os.makedirs(self.mountpoint, exist_ok=True)
 
     # -- running things -------------------------------------------------------------------------------
 
+    def watch(self):
+        """From here to the next note, how busy the cores are is noted as well."""
+        self.cores = Cores()
+
     def run(self, tool, words):
         """Runs to the end; gives seconds and peak MiB of the process."""
+        self.watch()
         begun = time.monotonic()
         with tempfile.TemporaryFile() as log:
             child = subprocess.Popen(words, env=tool.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -68,7 +74,8 @@ class Bench:
 
     def note(self, tool, row, value, cut=False):
         name = tool if isinstance(tool, str) else tool.name
-        self.figures.note(row, name, value, cut)
+        busy, self.cores = self.cores.busy() if self.cores else None, None
+        self.figures.note(row, name, value, cut, busy)
         print(f"  {name:14} {row:38} {value:12.3f}{' (stopped)' if cut else ''}", file=sys.stderr, flush=True)
 
     def cold_mount(self, tool):
@@ -153,6 +160,7 @@ class Bench:
             self.note(tool, "mount to first listing", seconds)
         home = self.shown(tool, "home")
         for row in ("find with lstat, cold", "find with lstat, warm"):
+            self.watch()
             begun = time.monotonic()
             listing = subprocess.run(["find", home, "-printf", "%s\\n"], check=True, capture_output=True).stdout
             self.note(tool, row, listing.count(b"\n") / (time.monotonic() - begun))
@@ -170,10 +178,13 @@ class Bench:
         self.cold_mount(tool)
         home = self.shown(tool, "home")
         first, others = ([os.path.join(home, p) for p in part] for part in (picks[:count], picks[count:]))
+        self.watch()
         speed, count = read_files(first, 1, self.box)
         self.note(tool, "1000 small files, one reader, cold", speed)
         # Those that there was time for.
+        self.watch()
         self.note(tool, "the same again, warm", read_files(first[:count], 1, self.box)[0])
+        self.watch()
         self.note(tool, "1000 others, 8 readers, cold", read_files(others, 8, self.box)[0])
 
     def grep(self, tool):
@@ -183,6 +194,7 @@ class Bench:
         top = max(sorted(os.listdir(source)), key=below)
         self.cold_mount(tool)
         words = ["grep", "-r", "no such text anywhere", os.path.join(self.shown(tool, "home"), top)]
+        self.watch()
         self.note(tool, "grep -r over a subtree, cold", *command(words, self.copy_limit))
 
     def clip(self, tool):
@@ -196,6 +208,7 @@ class Bench:
             return
         self.cold_mount(tool)
         clip = os.path.join(self.shown(tool, "media"), "clip-0.bin")
+        self.watch()
         self.note(tool, "cat of a clip, cold", stream(clip))
         self.note(tool, "the clip again, warm", statistics.median(stream(clip) for _ in range(5)))
         # In turn with the mount's, so that both see the same machine.
@@ -203,6 +216,7 @@ class Bench:
         stream(own)
         self.note("disk", "the clip from the disk, page cache", statistics.median(stream(own) for _ in range(5)))
         drop_caches()
+        self.watch()
         self.note(tool, "the clip again, kernel cache dropped", stream(clip))
         drop_caches()
         with unbroken_memory():
@@ -218,6 +232,7 @@ class Bench:
         image = os.path.join(self.shown(tool, "image"), "disk.img")
         counts = self.far is not None and tool.name != "borg"  # its relay is another process
         before = self.far.fetched() if counts else 0
+        self.watch()
         took = random_reads(image, self.jumps("random"), self.box)
         self.note(tool, "random 4 KiB in the image, cold", len(took) / sum(took))
         self.note(tool, "random 4 KiB, p50", at(0.5, took) * 1000)
@@ -232,6 +247,7 @@ class Bench:
     def copy(self, tool):
         shutil.rmtree(self.out, ignore_errors=True)
         self.cold_mount(tool)
+        self.watch()
         seconds, cut = command(["cp", "-a", self.shown(tool, "home"), self.out], self.copy_limit)
         self.note(tool, "cp -a of home from the mount", seconds, cut)
         if not cut:
