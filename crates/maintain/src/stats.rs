@@ -23,7 +23,8 @@ pub struct CheckStats {
     pub bytes_to_read: u64,
     /// Key envelopes looked at.
     pub envelopes: u64,
-    /// Packs and roots that no live snapshot needs: left by pushes that were broken off, or still going on.
+    /// Packs and roots that no live snapshot needs: of the trash, to be given back, or left by pushes that were broken
+    /// off or still go on.
     pub unused: u64,
     /// Bytes of those.
     pub unused_bytes: u64,

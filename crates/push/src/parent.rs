@@ -14,7 +14,7 @@ use backupengine_vault::{LeafAt, Leaves, Vault};
 use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The snapshot to build on: the newest of this device with the same sources, else the newest of this device, else the
@@ -33,10 +33,9 @@ pub(crate) fn choose<'l>(
 
 /// Whether a path of one list is a path of the other, or lies below one. A list that is not known may be any.
 fn share_paths(a: &[Vec<u8>], b: &[Vec<u8>]) -> bool {
-    let path = |bytes: &'_ [u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
-    let (a, b): (Vec<_>, Vec<_>) = (a.iter().map(|p| path(p)).collect(), b.iter().map(|p| path(p)).collect());
-    let one = |a: &PathBuf| b.iter().any(|b| a.starts_with(b) || b.starts_with(a));
-    a.is_empty() || a.iter().any(one)
+    let path = |bytes| Path::new(OsStr::from_bytes(bytes));
+    let one = |a: &Path| b.iter().map(|b| path(b)).any(|b| a.starts_with(b) || b.starts_with(a));
+    a.is_empty() || a.iter().any(|a| one(path(a)))
 }
 
 /// Whether two lists of paths name the same ones.

@@ -216,9 +216,8 @@ impl From<CheckError> for Failure {
             CheckError::Interrupted => {
                 Self::new(Kind::Interrupted, error).hint("run it again; it changes nothing")
             }
-            CheckError::Overtaken => {
-                Self::new(Kind::InUse, error).hint("run it again when no other device prunes")
-            }
+            CheckError::Overtaken => Self::new(Kind::InUse, error)
+                .hint("run it again when no prune is running, on this device or another"),
             CheckError::Vault(vault) => vault.into(),
             _ => Self::new(Kind::Failed, error),
         }
