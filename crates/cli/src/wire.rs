@@ -81,6 +81,8 @@ pub(crate) struct How {
     pub(crate) blocks: Blocks,
     /// How long a read waits for the store, where it does not wait until the store gives up.
     pub(crate) timeout: Option<Duration>,
+    /// Whether [`Wire::believe`] is left to who opens it: what it asks then goes beside something else.
+    pub(crate) believe_later: bool,
     /// Whether damage to a newest root is told and no reason to stop.
     pub(crate) past_damage: bool,
     /// The recovery code to open it with, whatever else there is.
@@ -109,6 +111,7 @@ impl Default for How {
             cache_size: None,
             blocks: Blocks::Behind,
             timeout: None,
+            believe_later: false,
             past_damage: false,
             code: None,
             may_ask: true,
@@ -303,10 +306,12 @@ impl Wire {
             root_key: unlocked.root_key,
             epochs: keys::Epochs::default(),
         };
-        self.hold_against_floor(&opened.vault, false, how.past_damage)?;
-        self.settle_keys(&mut opened)?;
-        if let Some((_, store)) = &opened.online {
-            self.remember(&opened.vault, store);
+        if how.believe_later {
+            self.settle_keys(&mut opened)?;
+        } else {
+            self.hold_against_floor(&opened.vault, false, how.past_damage)?;
+            self.settle_keys(&mut opened)?;
+            self.remember_list(&opened);
         }
         tracing::info!(
             place = ?opened.place,
@@ -315,6 +320,22 @@ impl Wire {
             "the vault is open"
         );
         Ok(opened)
+    }
+
+    /// Holds a vault that was opened with [`How::believe_later`] against what was seen of it before.
+    ///
+    /// # Errors
+    /// As [`Wire::open`]: it shows another past.
+    pub(crate) fn believe(&self, opened: &Opened) -> Result<(), Failure> {
+        self.hold_against_floor(&opened.vault, false, false)?;
+        self.remember_list(opened);
+        Ok(())
+    }
+
+    fn remember_list(&self, opened: &Opened) {
+        if let Some((_, store)) = &opened.online {
+            self.remember(&opened.vault, store);
+        }
     }
 
     /// `cached` is the vault of an account.

@@ -44,6 +44,9 @@ pub enum PushError {
         /// Its number.
         number: u32,
     },
+    /// [`Observer::believes`](crate::Observer::believes) said no.
+    #[error("the vault does not show what was seen of it before; nothing was committed")]
+    NotBelieved,
     /// A thread of this process died.
     #[error("the push broke off inside: {0}")]
     Broken(&'static str),

@@ -122,6 +122,12 @@ impl PackSource<'_> {
             Trailer { pack: *open.key.pack(), footer_len, head_len, commitment: *open.key.commitment() };
         write(&mut open.spool, &trailer.encode())?;
         debug_assert_eq!(open.spool.len(), end.total);
+        tracing::debug!(
+            number = trailer.pack.number,
+            bytes = end.total,
+            filler = end.filler,
+            "a pack is complete"
+        );
         Ok((open.spool, head_len))
     }
 }

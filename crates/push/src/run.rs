@@ -157,6 +157,12 @@ impl Run<'_> {
         let device = self.device.key.id();
         let claims = Claims::new(&self.config.state, vault);
         let mut broken_off = Vec::new();
+        // What an earlier push left is written on, or committed: not in a vault that is not believed. A near one answers at
+        // once.
+        let asks_first = !self.is_far() || !claims.are_none();
+        if asks_first && !self.observer.believes() {
+            return Err(PushError::NotBelieved);
+        }
         if lock.is_held() {
             broken_off = session::broken_off(self.vault, self.store, &claims)?;
             if session::complete(self.vault, self.store, device, self.random, &claims, &broken_off)? {
@@ -186,11 +192,17 @@ impl Run<'_> {
         let root = walker.root().clone();
         let keep = Keep::new(&self.config.state, vault, session.number);
         let into = (session.next, &keep);
-        // The roots it chains to are needed at the end only.
-        let chain = || Chain::now(self.vault, &list, device);
+        // The roots it chains to are needed at the end only. The newest of them is what a vault is believed by.
+        let chain = || {
+            if !asks_first && !self.observer.believes() {
+                shared.give_up();
+                return Err(PushError::NotBelieved);
+            }
+            Ok(Chain::now(self.vault, &list, device))
+        };
         let stages = || self.stages(&shared, &dedup, walker, &root, parent.as_ref(), into);
         let (chain, assembled) = self.beside(chain, stages)?;
-        let assembled = assembled?;
+        let (chain, assembled) = (chain?, assembled?);
         let Assembled { mut tree, xattrs, packs, bytes, rest } = assembled;
         let sides = std::mem::take(&mut tree.sides);
         let attributes = Attributes { flags: NodeFlags::default(), allocated: None, ..root.attributes };

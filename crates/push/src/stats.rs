@@ -43,6 +43,12 @@ pub trait Observer: Send + Sync {
     fn progress(&self, stats: &PushStats, current: &Path);
     /// Something a person should hear of.
     fn notice(&self, notice: &Notice);
+    /// Whether the vault is believed, for who holds it against what was seen before: asked once, and the one question
+    /// that may take its time. It comes before anything is written, but for a far store where no earlier push left
+    /// anything: there it goes beside the data. Nothing is committed before it is answered, nor where the answer is no.
+    fn believes(&self) -> bool {
+        true
+    }
 }
 
 /// One figure that several threads count.

@@ -6,13 +6,14 @@ use crate::keychain::{fill, random};
 use crate::output::{self, count, grouped, size, tell};
 use crate::progress::Bar;
 use crate::time;
-use crate::wire::{MEMORY, Opened, Wire};
+use crate::wire::{How, MEMORY, Opened, Wire};
 use backupengine_model::TreeReader;
 use backupengine_push::{Device, Observer, PushConfig, PushReport, PushStats};
 use backupengine_seal::{Certificate, DeviceKey, Role};
 use backupengine_source::{Notice, NoticeKind, WalkConfig, own_mounts};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Pushes and prints what came of it; the snapshot's id last.
@@ -23,7 +24,8 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
     let begun = Instant::now();
     let created = args.time.as_deref().map_or_else(|| Ok(time::now()), time::parse_time)?;
     let excludes = excludes(args)?;
-    let mut opened = wire.open(MEMORY)?;
+    let how = How { memory: MEMORY, believe_later: !args.dry_run, ..How::default() };
+    let mut opened = wire.open_how(&how)?;
     let walk = walk_config(wire, args, &opened, excludes)?;
     if !args.dry_run {
         opened.refuse_old_keys()?;
@@ -33,7 +35,9 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
     let canaries = suspicion::canaries(&wire.config.canaries, &args.canaries, &walk.roots)?;
     // How many there were takes a round trip or two: only for who looks at it.
     let expected = Bar::is_shown(&wire.global).then(|| expected_files(&opened, &device_name)).flatten();
-    let watch = Watch { bar: Bar::start(&wire.global, expected), json: wire.global.json, begun };
+    let refused = Mutex::new(None);
+    let (bar, json) = (Bar::start(&wire.global, expected), wire.global.json);
+    let watch = Watch { bar, json, begun, wire, opened: &opened, refused: &refused };
     let config = PushConfig {
         walk,
         device_name,
@@ -55,6 +59,9 @@ pub(crate) fn run(wire: &Wire, args: &Push) -> Result<Outcome, Failure> {
         &watch,
     );
     drop(watch);
+    if let Some(failure) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(failure);
+    }
     let report = done?;
     if let (Some((session, _)), Some(root)) = (report.snapshot, report.root) {
         wire.raise_floor(opened.vault.keyring().vault(), device.key.id(), session, root)?;
@@ -167,14 +174,25 @@ fn expected_files(opened: &Opened, device_name: &str) -> Option<u64> {
     Some(totals.files + totals.directories).filter(|files| *files > 0)
 }
 
-/// Shows how far it is.
-struct Watch {
+/// Shows how far it is, and says whether the vault is believed.
+struct Watch<'a> {
     bar: Bar,
     json: bool,
     begun: Instant,
+    wire: &'a Wire,
+    opened: &'a Opened,
+    /// Why it is not.
+    refused: &'a Mutex<Option<Failure>>,
 }
 
-impl Observer for Watch {
+impl Observer for Watch<'_> {
+    fn believes(&self) -> bool {
+        let refused = self.wire.believe(self.opened).err();
+        let believed = refused.is_none();
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        believed
+    }
+
     fn progress(&self, stats: &PushStats, current: &Path) {
         let names = stats.files_new + stats.files_changed + stats.files_unmodified + stats.directories;
         if self.json {

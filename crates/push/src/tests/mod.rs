@@ -1,5 +1,6 @@
 //! Whole pushes of real folders into vaults in memory, read back through the vault.
 mod again;
+mod believed;
 mod broken_off;
 mod faithful;
 mod suspicious;
