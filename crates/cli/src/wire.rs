@@ -81,7 +81,8 @@ pub(crate) struct How {
     pub(crate) blocks: Blocks,
     /// How long a read waits for the store, where it does not wait until the store gives up.
     pub(crate) timeout: Option<Duration>,
-    /// Whether [`Wire::believe`] is left to who opens it: what it asks then goes beside something else.
+    /// Whether [`Wire::believe`] is left to who opens it: the newest roots are then asked for beside something else. That
+    /// the list is no older one is seen at once all the same.
     pub(crate) believe_later: bool,
     /// Whether damage to a newest root is told and no reason to stop.
     pub(crate) past_damage: bool,
@@ -307,6 +308,7 @@ impl Wire {
             epochs: keys::Epochs::default(),
         };
         if how.believe_later {
+            self.hold_list_against_floor(&opened.vault)?;
             self.settle_keys(&mut opened)?;
         } else {
             self.hold_against_floor(&opened.vault, false, how.past_damage)?;
@@ -350,6 +352,15 @@ impl Wire {
         let note_touched = matches!(how.blocks, Blocks::Kept(_));
         let read_ahead_threads = read_ahead_threads();
         Ok(VaultConfig { memory: how.memory, read_ahead_threads, blocks, note_touched, timeout: how.timeout })
+    }
+
+    /// Refuses a list that shows less than this device has seen. Asks for no root.
+    fn hold_list_against_floor(&self, vault: &Vault) -> Result<(), Failure> {
+        if self.global.accept_rollback {
+            return Ok(());
+        }
+        let seen = floor::load(&floor::path(&self.places.state, vault.keyring().vault()))?;
+        vault.check_floor_list(&seen).map_err(|error| not_believed(vault, error))
     }
 
     /// Refuses a vault that shows an older or another past than this device has seen; remembers what it shows. A newest

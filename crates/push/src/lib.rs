@@ -41,7 +41,8 @@
 //! - A parent is a snapshot that may hold some of the same paths (2026-11-29): any other was read and compared in vain,
 //!   two round trips before the first file. What of its contents is the same, the index knows.
 //! - A vault is held against what was seen of it before ([`Observer::believes`]), across a network, while a session
-//!   is opened and data go out (2026-11-30): it takes a root, two round trips. A vault that is not believed may then hold
+//!   is opened and data go out (2026-11-30): it takes a root, two round trips. (Whether the list is an older one takes none;
+//!   the program looks before.) A vault that is not believed may then hold
 //!   sealed packs of a session that nobody commits, and that the next push goes on with once the vault is accepted. What
 //!   an earlier push left is not touched before the answer; near, nothing is.
 //! - The root is not announced together with the last packs, which would save a round trip: a session whose root was

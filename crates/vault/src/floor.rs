@@ -90,6 +90,8 @@ impl Floor {
 enum Look {
     /// As the store shows it now.
     Near,
+    /// The list alone.
+    List,
     /// As it was seen last: the store is not reached.
     Away,
     /// As it is, whatever was seen before.
@@ -130,7 +132,16 @@ impl Vault {
         self.hold_against(floor, Look::Near, None)
     }
 
-    /// The same for who wants what is left of a vault whose newest roots are damaged: these are told instead of refused,
+    /// The part of [`Vault::check_floor`] that takes no root: that the list reaches as far as it did. For who has that
+    /// checked later, beside something else.
+    ///
+    /// # Errors
+    /// [`VaultError::RolledBack`]; [`VaultError::Store`].
+    pub fn check_floor_list(&self, floor: &Floor) -> Result<(), VaultError> {
+        self.hold_against(floor, Look::List, None).map(drop)
+    }
+
+    /// As [`Vault::check_floor`], for who wants what is left of a vault whose newest roots are damaged: these are told instead of refused,
     /// and nothing that was remembered of their devices is let go. Nobody shows what they hold.
     ///
     /// # Errors
@@ -195,6 +206,9 @@ impl Vault {
             if let Some(tree) = self.core.trees.get(&session) {
                 self.core.pins.check(&tree.root)?;
             }
+        }
+        if look == Look::List {
+            return Ok(floor.clone());
         }
         let latest = listed.records.iter().rfind(|record| !record.is_rebuilt()).map(|record| record.session);
         for (&device, record) in &newest {

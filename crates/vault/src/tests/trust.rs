@@ -179,6 +179,8 @@ fn an_older_past_is_refused_with_both_named() {
     let earlier = world.copy();
     let second = push(&mut world, |_| {});
     let floor = world.vault().check_floor(&Floor::default()).unwrap();
+    assert!(matches!(earlier.vault().check_floor_list(&floor), Err(VaultError::RolledBack { .. })));
+    world.vault().check_floor_list(&floor).unwrap();
     let Err(VaultError::RolledBack { device, seen, listed }) = earlier.vault().check_floor(&floor) else {
         panic!("a rollback went unnoticed");
     };
