@@ -40,11 +40,11 @@
 //!   in the open session: packs that are retired after it was opened are noticed at the commit, those before not.
 //! - A parent is a snapshot that may hold some of the same paths (2026-11-29): any other was read and compared in vain,
 //!   two round trips before the first file. What of its contents is the same, the index knows.
-//! - A vault is held against what was seen of it before ([`Observer::believes`]), across a network, while a session
-//!   is opened and data go out (2026-11-30): it takes a root, two round trips. (Whether the list is an older one takes none;
-//!   the program looks before.) A vault that is not believed may then hold
-//!   sealed packs of a session that nobody commits, and that the next push goes on with once the vault is accepted. What
-//!   an earlier push left is not touched before the answer; near, nothing is.
+//! - A far vault's newest roots are held against what was seen of it before ([`Observer::believes`]) while a session is
+//!   opened and data go out (2026-11-30): they take two round trips. Whether its list is an older one takes none, and the
+//!   program looks at that before. A vault that is not believed may then hold sealed packs of a session that nobody
+//!   commits, and that the next push goes on with once the vault is accepted. What an earlier push left is not touched
+//!   before the answer; near, nothing is.
 //! - The root is not announced together with the last packs, which would save a round trip: a session whose root was
 //!   announced cannot be gone on with, and a push that breaks off there would store everything again.
 #![forbid(unsafe_code)]

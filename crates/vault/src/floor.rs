@@ -141,8 +141,8 @@ impl Vault {
         self.hold_against(floor, Look::List, None).map(drop)
     }
 
-    /// As [`Vault::check_floor`], for who wants what is left of a vault whose newest roots are damaged: these are told instead of refused,
-    /// and nothing that was remembered of their devices is let go. Nobody shows what they hold.
+    /// As [`Vault::check_floor`], for who wants what is left of a vault whose newest roots are damaged: these are told
+    /// instead of refused, and nothing that was remembered of their devices is let go. Nobody shows what they hold.
     ///
     /// # Errors
     /// See [`Vault::check_floor`]; damage is none of them.
