@@ -136,7 +136,7 @@ impl Vault {
     /// checked later, beside something else.
     ///
     /// # Errors
-    /// [`VaultError::RolledBack`]; [`VaultError::Store`].
+    /// [`VaultError::RolledBack`]; [`VaultError::Forked`] by a root that was opened before; [`VaultError::Store`].
     pub fn check_floor_list(&self, floor: &Floor) -> Result<(), VaultError> {
         self.hold_against(floor, Look::List, None).map(drop)
     }

@@ -198,6 +198,10 @@ fn another_root_in_a_remembered_place_is_refused() {
     let session = push(&mut world, |_| {});
     let device = world.device.id();
     let forged = Floor { seen: vec![(device, session, RootHash([9; 32]))] };
+    // The list alone does not tell; but from then on that root is not taken.
+    let vault = world.vault();
+    vault.check_floor_list(&forged).unwrap();
+    assert!(matches!(vault.root(session), Err(VaultError::Forked { .. })));
     assert!(matches!(world.vault().check_floor(&forged), Err(VaultError::Forked { .. })));
     // A root that was opened before the floor was known is compared as well.
     let vault = world.vault();
