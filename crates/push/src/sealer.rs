@@ -69,8 +69,9 @@ const NEAR: Search = Search {
     target: 0,
 };
 const FAR: Search = Search { min_match: 6, ..NEAR };
-/// One frame in so many is compressed in both ways; the one that made it smaller is taken until the next.
-const TRIED: u32 = 4;
+/// One frame in so many is compressed in both ways; the one that made it smaller is taken until the next. Where that is
+/// the same one as before, twice as many go by until it is tried again, up to the larger number.
+const TRIED: [u32; 2] = [4, 16];
 
 /// Bundles of small files, which have little to repeat and are much of what a home folder holds: level 8, with a hash table
 /// that stays in the processor's cache. 51 MB of the bench's small files, and 55 MB of sources and documentation: 0.51 s and
@@ -112,9 +113,11 @@ pub(crate) struct Sealer {
     far: Option<Compressor<'static>>,
     bundles: Option<Compressor<'static>>,
     pages: Option<Compressor<'static>>,
-    /// Whether `far` made the last frame smaller that was tried both ways, and how many were compressed since.
+    /// Whether `far` made the last frame smaller that was tried both ways.
     is_far: bool,
-    since: u32,
+    /// Frames until the next trial, and from that to the one after it.
+    left: u32,
+    between: u32,
     scratch: Vec<u8>,
 }
 
@@ -123,7 +126,7 @@ impl Sealer {
     pub(crate) fn new() -> Self {
         let [near, far, bundles] = [NEAR, FAR, BUNDLE].map(|search| compressor(&search));
         let pages = Compressor::new(PAGE_LEVEL).ok();
-        Self { near, far, bundles, pages, is_far: false, since: 0, scratch: Vec::new() }
+        Self { near, far, bundles, pages, is_far: false, left: 0, between: TRIED[0], scratch: Vec::new() }
     }
 
     /// The frame of a page, compressed if that makes it smaller.
@@ -138,9 +141,9 @@ impl Sealer {
 
     /// A frame of a larger file.
     pub(crate) fn part(&mut self, plain: &[u8]) -> PlainFrame {
-        let is_tried = self.since == 0;
-        self.since = (self.since + 1) % TRIED;
-        let both = if is_tried { &[true, false][..] } else { &[self.is_far][..] };
+        let before = self.is_far;
+        let is_tried = self.left == 0;
+        let both = if is_tried { &[true, false][..] } else { &[before][..] };
         let mut best: Option<PlainFrame> = None;
         for is_far in both {
             let way = if *is_far { &mut self.far } else { &mut self.near };
@@ -149,6 +152,11 @@ impl Sealer {
                 (best, self.is_far) = (Some(frame), *is_far);
             }
         }
+        if is_tried {
+            self.between = if self.is_far == before { (self.between * 2).min(TRIED[1]) } else { TRIED[0] };
+            self.left = self.between;
+        }
+        self.left -= 1;
         best.unwrap_or_else(|| packed(codec::RAW, plain, plain.len()))
     }
 
@@ -215,22 +223,45 @@ mod tests {
         assert_eq!(zstd::bulk::decompress(&frame.bytes[1..], plain.len()).unwrap(), plain);
     }
 
-    #[test]
-    fn the_way_that_made_a_frame_smaller_is_taken_until_the_next_trial() {
+    /// One of each kind: the first is smaller by `NEAR`, the second by `FAR`; with the smaller frame of each.
+    fn kinds() -> [(Vec<u8>, Vec<u8>); 2] {
         let close: Vec<u8> = noise(60_000).iter().flat_map(|byte| [byte & 15, b'<', b'a', b'>']).collect();
         let lines: Vec<String> = noise(40_000).chunks(4).map(|b| format!("{:x?} said so; ", b)).collect();
-        let mut winners = Vec::new();
-        for plain in [close, lines.concat().into_bytes()] {
-            let mut sealer = Sealer::new();
+        [(close, false), (lines.concat().into_bytes(), true)].map(|(plain, is_far)| {
             let alone = |way: &Search| compressed(compressor(way).as_mut(), &mut Vec::new(), &plain).bytes;
             let (near, far) = (alone(&NEAR), alone(&FAR));
-            winners.push(far.len() < near.len());
-            let best = if near.len() < far.len() { near } else { far };
-            for number in 0..=TRIED {
+            assert_eq!(far.len() < near.len(), is_far, "each way has its turn");
+            (plain, if is_far { far } else { near })
+        })
+    }
+
+    #[test]
+    fn the_way_that_made_a_frame_smaller_is_taken_until_the_next_trial() {
+        for (plain, best) in kinds() {
+            let mut sealer = Sealer::new();
+            for number in 0..=2 * TRIED[1] {
                 assert_eq!(sealer.part(&plain).bytes, best, "frame {number}");
             }
         }
-        assert_eq!(winners, [false, true], "each way has its turn");
+    }
+
+    #[test]
+    fn what_stays_the_same_is_tried_less_often_and_what_changed_more() {
+        let kinds = kinds();
+        let mut sealer = Sealer::new();
+        // How many frames of a kind go by until it has the way that suits it.
+        let mut late = |kind: usize, frames| {
+            let (plain, best) = &kinds[kind];
+            let is_best: Vec<bool> = (0..frames).map(|_| sealer.part(plain).bytes == *best).collect();
+            let first = is_best.iter().position(|best| *best).unwrap();
+            assert!(is_best[first..].iter().all(|best| *best), "once found it is kept");
+            first as u32
+        };
+        assert_eq!(late(0, 1), 0, "the first frame is tried");
+        // Eight, then sixteen, then sixteen: just after a trial the way of the kind before is kept for as long.
+        assert_eq!(late(0, 8 + 16), 0);
+        assert_eq!(late(1, TRIED[1]), TRIED[1] - 1);
+        assert_eq!(late(0, TRIED[0]), TRIED[0] - 1, "after a change it is tried again soon");
     }
 
     #[test]
