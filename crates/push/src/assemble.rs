@@ -9,7 +9,7 @@
 //! **Where it is tested.** In the tests of whole pushes.
 use crate::budget::POLL;
 use crate::bundle::Bundle;
-use crate::dedup::{Content as Stored, Dedup, DedupKey, Place, short_key};
+use crate::dedup::{Content as Stored, Dedup, DedupKey, Place, Seen, short_key};
 use crate::error::PushError;
 use crate::extents::Extents;
 use crate::flow::{
@@ -24,7 +24,7 @@ use crate::waiting::{Piece, Waiting, WaitingXattr};
 use backupengine_format::footer::FooterContent;
 use backupengine_format::limits::{DATA_FRAME_MAX, XATTR_INLINE_MAX};
 use backupengine_format::page::{Content, Extent, Xattr};
-use backupengine_model::{Class, ContentId, FrameKind, FrameRef};
+use backupengine_model::{Class, ContentId, FrameKind, FrameRef, SessionNo};
 use backupengine_source::{Notice, NoticeKind};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -40,6 +40,7 @@ const WAITING_MAX: usize = 8192;
 pub(crate) struct Assembler<'a> {
     pub(crate) shared: &'a Shared<'a>,
     dedup: &'a Dedup<'a>,
+    session: SessionNo,
     urgent: Sender<Job>,
     pub(crate) packer: Packer<'a>,
     pub(crate) tree: TreeWriter<'a>,
@@ -64,7 +65,7 @@ struct Compressing {
 impl<'a> Assembler<'a> {
     pub(crate) fn new(
         shared: &'a Shared<'a>,
-        dedup: &'a Dedup<'a>,
+        (dedup, session): (&'a Dedup<'a>, SessionNo),
         urgent: Sender<Job>,
         packer: Packer<'a>,
         tree: TreeWriter<'a>,
@@ -72,6 +73,7 @@ impl<'a> Assembler<'a> {
         Self {
             shared,
             dedup,
+            session,
             urgent,
             packer,
             tree,
@@ -263,14 +265,23 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
+    /// Where content is that a reader looked for: it may have been placed since, or the index have been opened.
+    fn find(&self, seen: Seen, key: &DedupKey) -> Option<Place> {
+        match seen {
+            Seen::At(place) => Some(place),
+            Seen::Nowhere => self.dedup.find_own(key),
+            Seen::Unknown => self.dedup.find(key),
+        }
+    }
+
     /// Where the frames of a chunk are, placing them if they are new.
     fn chunk(&mut self, chunk: ChunkOut) -> Result<(backupengine_model::PackRef, u32, Vec<u32>), PushError> {
         let count = &self.shared.progress.count;
         let key = DedupKey { id: chunk.id, piece: false };
-        let found = chunk.found.or_else(|| self.dedup.find_own(&key));
+        let found = self.find(chunk.seen, &key);
         if let Some(Place { pack, offset, content: Stored::Chunk { lens } }) = found {
             count.chunks_reused.add(1);
-            self.fresh += if pack.session == self.shared.session { chunk.len } else { 0 };
+            self.fresh += if pack.session == self.session { chunk.len } else { 0 };
             return Ok((pack, offset, lens));
         }
         self.fresh += chunk.len;
@@ -293,10 +304,10 @@ impl<'a> Assembler<'a> {
                 self.fresh += piece.bytes.len() as u64;
                 return Ok(Piece::Waiting(Arc::clone(slot), *inner));
             }
-            let found = piece.found.clone().or_else(|| self.dedup.find_own(&DedupKey { id, piece: true }));
+            let found = self.find(piece.seen.clone(), &DedupKey { id, piece: true });
             if let Some(Place { pack, offset, content: Stored::Piece { stored_len, inner } }) = found {
                 count.chunks_reused.add(1);
-                self.fresh += if pack.session == self.shared.session { piece.bytes.len() as u64 } else { 0 };
+                self.fresh += if pack.session == self.session { piece.bytes.len() as u64 } else { 0 };
                 return Ok(Piece::Ready(Content::Bundle {
                     frame: FrameRef { pack, offset, stored_len },
                     inner,

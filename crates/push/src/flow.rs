@@ -5,7 +5,7 @@
 //! **What it may not do.** Hold logic.
 //! **What always holds.** Values move forward; nothing calls back.
 use crate::budget::Share;
-use crate::dedup::Place;
+use crate::dedup::Seen;
 use crate::sealer::{PlainFrame, Texture};
 use crate::signals::{Look, Past};
 use backupengine_format::page::{Content, Xattr};
@@ -153,7 +153,7 @@ pub(crate) struct PieceOut {
     /// Whether it is long enough to be looked up.
     pub(crate) named: bool,
     /// Where it is already, as far as the reader could see.
-    pub(crate) found: Option<Place>,
+    pub(crate) seen: Seen,
     /// Its bytes.
     pub(crate) bytes: Vec<u8>,
 }
@@ -169,8 +169,8 @@ pub(crate) struct ChunkOut {
     pub(crate) id: ContentId,
     pub(crate) len: u64,
     /// Where it is already, as far as the reader could see.
-    pub(crate) found: Option<Place>,
-    /// Its frames where it was not found.
+    pub(crate) seen: Seen,
+    /// Its frames where that is not known.
     pub(crate) frames: Vec<PlainFrame>,
 }
 

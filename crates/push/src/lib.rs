@@ -36,8 +36,8 @@
 //!   acknowledged in any order, so a session that broke off can have gaps among its numbers, and going on with it
 //!   counts from the largest. A folder gets one at a time. What is far is told by the store's grid, as for reading.
 //! - What a push asks before it writes is one call, for a session of its own. The list of sessions is asked for where
-//!   this device left a claim behind (else nothing of it broke off), and when the first content is looked up, then
-//!   in the open session: packs that are retired after it was opened are noticed at the commit, those before not.
+//!   this device left a claim behind (else nothing of it broke off), and when the first content is looked up, then as
+//!   it is in the open session: packs that are retired after it was opened are noticed at the commit, those before not.
 //! - A parent is a snapshot that may hold some of the same paths (2026-11-29): any other was read and compared in vain,
 //!   two round trips before the first file. What of its contents is the same, the index knows.
 //! - A far vault's newest roots are held against what was seen of it before ([`Observer::believes`]) while a session is
@@ -45,6 +45,15 @@
 //!   program looks at that before. A vault that is not believed may then hold sealed packs of a session that nobody
 //!   commits, and that the next push goes on with once the vault is accepted. What an earlier push left is not touched
 //!   before the answer; near, nothing is.
+//! - Across a network the session is opened while the first files are walked, read and compressed, as far as the 32 MiB
+//!   reach (2026-11-30): opening it, and the list of sessions, are two round trips that nothing but the places of frames
+//!   needs. So a reader no longer waits for the index: what it cannot tell yet it compresses, and the assembler looks it up.
+//!   Where there is no parent, the list of sessions is asked for at the same time and believed if nothing was retired
+//!   until the session was open. Where the list of snapshots moved until then, the push begins anew in that session.
+//!   What broke off is looked at before anything is read.
+//! - A pack with less than 128 KiB of room goes out when one of the threads that put has nothing to do (2026-11-30). Before,
+//!   the first went out when a fourth was begun: half of a disk image had been compressed by then, and 85 MiB of it were
+//!   sent when nothing else was left to do. As much is stored: what the room would have held is in the last pack.
 //! - The root is not announced together with the last packs, which would save a round trip: a session whose root was
 //!   announced cannot be gone on with, and a push that breaks off there would store everything again.
 #![forbid(unsafe_code)]
@@ -78,6 +87,7 @@ mod session;
 mod shared;
 mod side_file;
 mod signals;
+mod stages;
 mod stats;
 mod stream;
 #[cfg(test)]

@@ -11,7 +11,7 @@
 use crate::config::SHARED_PACK_MAX;
 use crate::error::PushError;
 use crate::kept::Keep;
-use crate::putting::ToPut;
+use crate::putting::{Idle, ToPut};
 use crate::sealer::{PlainFrame, Sealer};
 use crate::stats::Progress;
 use backupengine_format::footer::{Footer, FooterContent, FooterFrame};
@@ -38,6 +38,10 @@ pub(crate) enum Lane {
 
 /// Packs kept open per lane. Chunks are large: with several to choose from, little of a pack stays empty.
 const OPEN_MAX: [usize; 3] = [3, 1, 1];
+/// A pack with less room than this, in bytes, is not kept open while the link to the store has nothing to carry. Else the
+/// first goes out when a fourth is begun, and three wait for the end: of 181 MiB of the bench's image 53 % and 85 MiB,
+/// with this 19 % and 21 MiB. What the room would have held is in the last pack then, so as much is stored in all.
+const NEARLY_FULL: u64 = 128 << 10;
 
 /// Where a run of frames was laid.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ pub(crate) struct PackSource<'a> {
     pub(crate) keyring: &'a Keyring,
     pub(crate) session: SessionNo,
     pub(crate) random: &'a (dyn Fn(&mut [u8]) + Sync),
-    pub(crate) keep: &'a Keep,
+    pub(crate) keep: Arc<Keep>,
 }
 
 impl PackSource<'_> {
@@ -179,6 +183,7 @@ pub(crate) struct Packer<'a> {
     progress: &'a Progress<'a>,
     sealer: Sealer,
     put: Sender<ToPut>,
+    idle: Idle,
     open: [Vec<OpenPack>; 3],
     shared: bool,
     pages_apart: bool,
@@ -191,13 +196,13 @@ impl<'a> Packer<'a> {
     pub(crate) fn new(
         source: PackSource<'a>,
         progress: &'a Progress<'a>,
-        put: Sender<ToPut>,
+        (put, idle): (Sender<ToPut>, Idle),
         next: u32,
         pages_apart: bool,
     ) -> Self {
         let sealer = Sealer::new();
         let open = Default::default();
-        Self { source, progress, sealer, put, open, shared: true, pages_apart, next, bytes: 0 }
+        Self { source, progress, sealer, put, idle, open, shared: true, pages_apart, next, bytes: 0 }
     }
 
     /// Lays frames of one run into a pack, one behind the other. `contents` belong to the first.
@@ -215,7 +220,7 @@ impl<'a> Packer<'a> {
         let open = &mut self.open[lane as usize][at];
         let mut placed = Placed { pack: open.pack(), offset: 0, lens: Vec::with_capacity(frames.len()) };
         let mut contents = Some(contents);
-        let keep = (kind != FrameKind::Data).then_some(self.source.keep);
+        let keep = (kind != FrameKind::Data).then_some(&*self.source.keep);
         for frame in frames {
             let at = open.push(kind, frame, contents.take().unwrap_or_default(), keep)?;
             if placed.lens.is_empty() {
@@ -224,6 +229,13 @@ impl<'a> Packer<'a> {
             placed.lens.push(at.stored_len);
         }
         self.shared &= open.spool.len() < SHARED_PACK_MAX;
+        let nearly_full = |pack: &OpenPack| !pack.has_room(NEARLY_FULL, 0);
+        if let Some(at) = self.open[lane as usize].iter().position(nearly_full)
+            && self.idle.any()
+        {
+            let full = self.open[lane as usize].remove(at);
+            self.close(full, Some(PACK_TARGET))?;
+        }
         Ok(placed)
     }
 
@@ -277,3 +289,45 @@ impl<'a> Packer<'a> {
 
 /// A frame's place that is known once its pack has it.
 pub(crate) type FrameSlot = Arc<std::sync::OnceLock<FrameRef>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{Bench, noise};
+    use crossbeam_channel::{Receiver, unbounded};
+
+    const CHUNK: usize = 1_000_000;
+
+    /// Places 40 chunks, with a thread that puts idle or not; says after how many each pack was handed on.
+    fn handed_on(is_idle: bool) -> Vec<usize> {
+        let bench = Bench::new();
+        let (keyring, store) = bench.keys_and_store();
+        let (put, packs): (_, Receiver<ToPut>) = unbounded();
+        let progress = Progress::new(&crate::tests::Quiet);
+        let keep = Arc::new(Keep::new(&bench.state(), keyring.vault(), SessionNo(1)));
+        let source =
+            PackSource { store, keyring, session: SessionNo(1), random: &crate::tests::random, keep };
+        let idle = if is_idle { Idle::one() } else { Idle::default() };
+        let mut packer = Packer::new(source, &progress, (put, idle), 0, false);
+        let mut after = Vec::new();
+        for n in 1..=40 {
+            // The 34th fits into what the first 33 leave of the first pack.
+            let len = if n == 34 { 540_000 } else { CHUNK };
+            let frame = PlainFrame { bytes: noise(n as u64, len), plain_len: len as u32 };
+            packer.place(Lane::Chunks, FrameKind::Data, vec![frame], Vec::new()).unwrap();
+            after.extend(packs.try_iter().map(|(_, spool)| {
+                assert_eq!(spool.len(), PACK_TARGET);
+                n
+            }));
+        }
+        packer.finish().unwrap();
+        assert_eq!(after.len() + packs.try_iter().count(), 2);
+        after
+    }
+
+    #[test]
+    fn a_pack_that_is_nearly_full_goes_out_when_the_link_is_idle() {
+        assert_eq!(handed_on(true), [34]);
+        assert_eq!(handed_on(false), [], "it may still be filled");
+    }
+}

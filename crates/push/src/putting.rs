@@ -11,8 +11,8 @@ use crate::shared::Shared;
 use backupengine_store::{BlobKey, Spool, StoreError, Writable};
 use backupengine_vault::Vault;
 use crossbeam_channel::Receiver;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Packs on their way at once across a network. A connection carries one window per round trip; four of 32 MiB fill
 /// most lines, and are not too much to send again where a line breaks off.
@@ -29,24 +29,52 @@ pub(crate) const fn at_once(grid: u64) -> usize {
     if grid > 1 { FAR } else { NEAR }
 }
 
+/// How many of the threads that put have nothing to do.
+#[derive(Clone, Default)]
+pub(crate) struct Idle(Arc<AtomicUsize>);
+
+impl Idle {
+    /// Whether any has.
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn one() -> Self {
+        Self(Arc::new(AtomicUsize::new(1)))
+    }
+}
+
 /// What the threads that put have in common; see the module header.
 pub(crate) struct Putting<'a> {
     vault: &'a Vault,
     store: &'a dyn Writable,
     shared: &'a Shared<'a>,
     trouble: Mutex<Option<StoreError>>,
+    idle: Idle,
     /// A pack came that was not put.
     left: AtomicBool,
 }
 
 impl<'a> Putting<'a> {
     pub(crate) fn new(vault: &'a Vault, store: &'a dyn Writable, shared: &'a Shared<'a>) -> Self {
-        Self { vault, store, shared, trouble: Mutex::default(), left: AtomicBool::new(false) }
+        let (trouble, idle, left) = (Mutex::default(), Idle::default(), AtomicBool::new(false));
+        Self { vault, store, shared, trouble, idle, left }
+    }
+
+    /// Tells while it works whether the link could carry another pack. Near it never could: it does not matter there when a
+    /// pack is put.
+    pub(crate) fn idle(&self) -> Idle {
+        if at_once(self.store.grid()) > NEAR { self.idle.clone() } else { Idle::default() }
     }
 
     /// One thread's work: puts what arrives until nothing more can, or the push ends early.
     pub(crate) fn work(&self, arriving: Receiver<ToPut>) {
-        for (key, spool) in arriving {
+        loop {
+            self.idle.0.fetch_add(1, Ordering::Relaxed);
+            let next = arriving.recv();
+            self.idle.0.fetch_sub(1, Ordering::Relaxed);
+            let Ok((key, spool)) = next else { return };
             if self.shared.ended() {
                 self.left.store(true, Ordering::Relaxed);
                 return;

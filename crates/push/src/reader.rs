@@ -2,12 +2,13 @@
 //!
 //! **What it is.** A pool that takes jobs in any order; each answers its own ticket. Files up to 4 MiB are
 //! read whole here, larger ones are streamed by the walk and arrive as chunks.
-//! **What it may not do.** Place anything: what it finds in the index is a hint that the assembler completes.
+//! **What it may not do.** Place anything: what it finds in the index is a hint that the assembler completes. Wait for the
+//! index to be opened: until then, what it reads counts as new to it.
 //! **What always holds.** A file that changed while it was read is read again once; if it changed again it is
 //! marked. What is returned as size is what was read.
 //! **Where it is tested.** Below and in the tests of whole pushes.
 use crate::config::{BUNDLED_MAX, DEDUP_MIN, WHOLE_MAX};
-use crate::dedup::DedupKey;
+use crate::dedup::{DedupKey, Seen};
 use crate::flow::{Body, ChunkOut, FileRead, Job, PieceOut, ReadFile, ReadTask, Run};
 use crate::sealer::{Sealer, Texture};
 use crate::shared::Shared;
@@ -63,9 +64,9 @@ fn perform(shared: &Shared<'_>, sealer: &mut Sealer, job: Job) {
 /// Hashes a chunk and compresses it unless it is stored already.
 pub(crate) fn chunk(shared: &Shared<'_>, sealer: &mut Sealer, bytes: &[u8], texture: &Texture) -> ChunkOut {
     let id = shared.ids.content_id(bytes);
-    let found = shared.dedup.and_then(|dedup| dedup.find(&DedupKey { id, piece: false }));
-    let frames = if found.is_some() { Vec::new() } else { sealer.chunk(bytes, texture) };
-    ChunkOut { id, len: bytes.len() as u64, found, frames }
+    let seen = shared.dedup.map_or(Seen::Nowhere, |dedup| dedup.look(&DedupKey { id, piece: false }));
+    let frames = if matches!(seen, Seen::At(_)) { Vec::new() } else { sealer.chunk(bytes, texture) };
+    ChunkOut { id, len: bytes.len() as u64, seen, frames }
 }
 
 /// Hashes a piece, and looks up what is long enough.
@@ -73,8 +74,8 @@ pub(crate) fn piece(shared: &Shared<'_>, bytes: Vec<u8>, always: bool) -> PieceO
     let id = shared.ids.content_id(&bytes);
     let named = always || bytes.len() >= DEDUP_MIN;
     let dedup = shared.dedup.filter(|_| named);
-    let found = dedup.and_then(|dedup| dedup.find(&DedupKey { id, piece: true }));
-    PieceOut { id, named, found, bytes }
+    let seen = dedup.map_or(Seen::Nowhere, |dedup| dedup.look(&DedupKey { id, piece: true }));
+    PieceOut { id, named, seen, bytes }
 }
 
 /// The notice for a file that could not be read.

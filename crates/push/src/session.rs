@@ -17,10 +17,11 @@ use backupengine_format::reference::ReferenceSet;
 use backupengine_format::root::RootRecord;
 use backupengine_model::ledger::{Commit, PackRun, SessionRecord, SessionState, SnapshotRecord};
 use backupengine_model::{DeviceId, FrameKind, PackRef, SessionNo, SnapshotId, SnapshotInfo, Timestamp};
-use backupengine_store::{BlobKey, BlobKind, ErrorKind, Writable};
+use backupengine_store::{BlobKey, BlobKind, ErrorKind, SessionList, Writable};
 use backupengine_vault::Vault;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::SystemTime;
 
 /// The state folder of one vault, held by one push at a time.
@@ -75,6 +76,37 @@ pub(crate) struct Session {
     pub(crate) claim: Option<Claim>,
     /// Of the list of snapshots when it was opened just now.
     pub(crate) list_version: Option<u64>,
+    /// All sessions as they are in the open session, where that was asked for.
+    pub(crate) all: Option<SessionList>,
+}
+
+/// A session that is open, or that a thread opens meanwhile.
+pub(crate) enum Opening<'s> {
+    /// It is.
+    Open(Session),
+    /// It is being opened.
+    UnderWay(ScopedJoinHandle<'s, Result<Session, PushError>>),
+}
+
+impl Opening<'_> {
+    /// Waits until it is open.
+    ///
+    /// # Errors
+    /// Why it could not be opened.
+    pub(crate) fn wait(self) -> Result<Session, PushError> {
+        match self {
+            Self::Open(session) => Ok(session),
+            Self::UnderWay(thread) => thread.join().map_err(|_| PushError::Broken("a thread"))?,
+        }
+    }
+}
+
+impl Session {
+    /// Whether the list of snapshots moved from this version on until the session was opened. What was retired before that
+    /// is not looked at when it is committed: what the push builds on must have been there then.
+    pub(crate) fn is_newer_than(&self, list: Option<u64>) -> bool {
+        self.list_version.is_some_and(|at| Some(at) != list)
+    }
 }
 
 /// This device's sessions that are in the ledger's list and may have been broken off: where it has no claims, nobody
@@ -128,11 +160,12 @@ fn take_over(
 }
 
 /// Goes on in this device's open session, among `all`, where `resume` allows it and nobody writes it, else opens one.
+/// `list_too`: asks for all sessions while a new one is opened, which takes no longer where the store is far.
 pub(crate) fn begin(
     vault: &Vault,
     store: &dyn Writable,
     device: DeviceId,
-    resume: bool,
+    (resume, list_too): (bool, bool),
     claims: &Claims,
     all: &[SessionRecord],
 ) -> Result<Session, PushError> {
@@ -149,13 +182,23 @@ pub(crate) fn begin(
         let next = packs.last().map_or(0, |pack| pack.number + 1).max(open.packs);
         let bytes = packs.iter().map(|pack| pack.size).sum();
         let packs = packs.into_iter().map(|pack| pack.number).collect();
-        let list_version = None;
-        return Ok(Session { number: open.session, packs, bytes, next, claim: Some(claim), list_version });
+        let (claim, list_version, all) = (Some(claim), None, None);
+        return Ok(Session { number: open.session, packs, bytes, next, claim, list_version, all });
     }
-    let opened = vault.ask(store.open_session(device, now()))?;
+    let open = || vault.ask(store.open_session(device, now()));
+    let (opened, all) = match list_too {
+        true => thread::scope(|scope| {
+            let all = scope.spawn(|| vault.ask(store.sessions()));
+            // Where it cannot be had, it is asked for again when it is needed.
+            (open(), all.join().ok().and_then(Result::ok))
+        }),
+        false => (open(), None),
+    };
+    let opened = opened?;
+    let all = all.filter(|all| all.gc_epoch == opened.gc_epoch);
     let (number, list_version) = (opened.session, Some(opened.version));
     let claim = claims.make(number);
-    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0, claim, list_version })
+    Ok(Session { number, packs: Vec::new(), bytes: 0, next: 0, claim, list_version, all })
 }
 
 /// This device's newest open session, if a snapshot in it would be newer than the ones it chains to and can be ended.

@@ -7,7 +7,7 @@ use crate::lost::Lost;
 use crate::signals::Tally;
 use crate::stats::Progress;
 use backupengine_chunk::Chunker;
-use backupengine_model::{Kind, SessionNo};
+use backupengine_model::Kind;
 use backupengine_seal::ContentIdKey;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +19,6 @@ pub(crate) struct Shared<'a> {
     pub(crate) progress: Progress<'a>,
     /// Signs of ransomware.
     pub(crate) tally: Tally,
-    pub(crate) session: SessionNo,
     /// What a check found to be lost.
     pub(crate) lost: Lost,
     pub(crate) stop: &'a AtomicBool,

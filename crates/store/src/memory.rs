@@ -218,7 +218,7 @@ impl LedgerWriter for MemoryStore {
             let now = (self.clock)();
             self.decide(|state| {
                 let session = state.open(device, SessionKind::Push, now)?;
-                Ok(Opened { session, version: state.version })
+                Ok(Opened { session, version: state.version, gc_epoch: state.gc_epoch })
             })
         })
     }

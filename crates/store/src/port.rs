@@ -119,6 +119,9 @@ pub struct Opened {
     /// Of the list of snapshots at that moment. Who chose before what to build on, by another list, chooses again: what
     /// was retired until now is not looked at when the session is committed.
     pub version: u64,
+    /// What was retired, brought back or moved up to this epoch counts for the session. A list of sessions that was asked for
+    /// at the same time and is of this epoch is as good as one that was asked for afterwards.
+    pub gc_epoch: u64,
 }
 /// Writing the ledger.
 pub trait LedgerWriter: Send + Sync {

@@ -6,7 +6,7 @@
 use super::footers;
 use super::manifest::{Listed, Manifest};
 use super::segment::{Segment, SegmentWriter};
-use super::{DedupKey, Place};
+use super::{DedupKey, Place, Seen};
 use crate::lost::Lost;
 use backupengine_model::ledger::{SessionKind, SessionRecord, SessionState};
 use backupengine_model::{SessionNo, VaultId};
@@ -38,7 +38,8 @@ pub(crate) struct Dedup<'a> {
     ask_sessions: AskSessions<'a>,
     /// Committed pushes; `None` where the ledger did not say.
     committed: OnceLock<Option<HashMap<SessionNo, SessionRecord>>>,
-    own: SessionNo,
+    /// This push's session, once it is open.
+    own: OnceLock<SessionNo>,
     may_write: bool,
     stop: &'a AtomicBool,
     recent: RwLock<HashMap<DedupKey, Place>>,
@@ -60,14 +61,14 @@ struct Kept {
 }
 
 impl<'a> Dedup<'a> {
-    /// Prepares the index of a vault in `folder`; reads and asks nothing yet. `ask_sessions` is to be asked in the
-    /// open session alone: what is retired from then on keeps it from being committed. Without `may_write` (another
+    /// Prepares the index of a vault in `folder`; reads and asks nothing yet, and nothing before [`Dedup::begin`]:
+    /// `ask_sessions` is to be asked in the open session alone, what is retired from then on keeps it from being
+    /// committed. Without `may_write` (another
     /// push of this device is running) the folder is only read.
     pub(crate) fn new(
         folder: PathBuf,
         vault: &'a Vault,
         ask_sessions: AskSessions<'a>,
-        own: SessionNo,
         may_write: bool,
         stop: &'a AtomicBool,
     ) -> Self {
@@ -77,7 +78,7 @@ impl<'a> Dedup<'a> {
             ids: vault.keyring().content_ids(),
             ask_sessions,
             committed: OnceLock::new(),
-            own,
+            own: OnceLock::new(),
             may_write,
             stop,
             recent: RwLock::default(),
@@ -94,12 +95,35 @@ impl<'a> Dedup<'a> {
         Self { lost, ..self }
     }
 
-    /// Where this content is, if it is anywhere.
+    /// The session this push writes in is open, and these are all, where that is known.
+    pub(crate) fn begin(&self, session: SessionNo, all: Option<SessionList>) {
+        if let Some(all) = all {
+            self.committed.get_or_init(|| Some(committed_of(all)));
+        }
+        self.own.get_or_init(|| session);
+    }
+
+    fn is_own(&self, session: SessionNo) -> bool {
+        self.own.get() == Some(&session)
+    }
+
+    /// Where this content is, as far as that is known without waiting for anybody.
+    pub(crate) fn look(&self, key: &DedupKey) -> Seen {
+        let found = self.find_own(key).map(Some);
+        let found = found.or_else(|| self.kept.get().map(|kept| self.find_kept(kept, key)));
+        found.map_or(Seen::Unknown, |found| found.map_or(Seen::Nowhere, Seen::At))
+    }
+
+    /// Where this content is, if it is anywhere. Opens the index if need be.
     pub(crate) fn find(&self, key: &DedupKey) -> Option<Place> {
         if let Some(place) = self.find_own(key) {
             return Some(place);
         }
-        let kept = self.kept.get_or_init(|| self.open());
+        self.own.get()?;
+        self.find_kept(self.kept.get_or_init(|| self.open()), key)
+    }
+
+    fn find_kept(&self, kept: &Kept, key: &DedupKey) -> Option<Place> {
         let in_segments = || kept.segments.iter().find_map(|segment| self.ask(segment, key));
         kept.loose.get(key).cloned().or_else(in_segments).filter(|place| self.counts(place))
     }
@@ -127,14 +151,7 @@ impl<'a> Dedup<'a> {
     /// Asked once. Where the ledger does not say, no earlier session counts: content is then stored again.
     fn committed(&self) -> Option<&HashMap<SessionNo, SessionRecord>> {
         let asked = self.committed.get_or_init(|| match (self.ask_sessions)() {
-            Ok(list) => {
-                // Nothing refers to relocation packs: they are places only.
-                let counts = |s: &SessionRecord| {
-                    s.state == SessionState::Committed && s.kind == SessionKind::Push
-                };
-                let committed = list.sessions.into_iter().filter(counts);
-                Some(committed.map(|s| (s.session, s)).collect())
-            }
+            Ok(list) => Some(committed_of(list)),
             Err(error) => {
                 tracing::warn!(%error, "the list of sessions does not read; what earlier ones hold is stored again");
                 None
@@ -148,7 +165,7 @@ impl<'a> Dedup<'a> {
         let known = |committed: &HashMap<SessionNo, SessionRecord>| {
             committed.get(&session).is_some_and(|record| !record.is_going(number))
         };
-        session == self.own || (!self.lost.touches(session, number) && self.committed().is_some_and(known))
+        self.is_own(session) || (!self.lost.touches(session, number) && self.committed().is_some_and(known))
     }
 
     /// Remembers what was stored just now (or in an earlier, broken-off run of the same session).
@@ -336,7 +353,7 @@ impl<'a> Dedup<'a> {
             let (listed, _) = self.write_segment(number, 0, records)?;
             manifest.segments.insert(0, listed);
         }
-        manifest.covered.insert(self.own);
+        manifest.covered.extend(self.own.get());
         self.merge(&mut manifest)?;
         manifest.store(&self.manifest_path(), self.id())?;
         sweep(&self.folder, &manifest)
@@ -349,7 +366,7 @@ impl<'a> Dedup<'a> {
         let lives = |place: &Place| {
             let (session, number) = (place.pack.session, place.pack.number);
             let there = |record: &SessionRecord| !record.deleted.contains(&number);
-            session == self.own || committed.get(&session).is_some_and(there)
+            self.is_own(session) || committed.get(&session).is_some_and(there)
         };
         for level in 0..u8::MAX {
             let full: Vec<Listed> = manifest.segments.iter().filter(|s| s.level == level).copied().collect();
@@ -448,6 +465,12 @@ impl<'s> Cursor<'s> {
     }
 }
 
+/// Sessions whose packs count. Nothing refers to relocation packs: they are places only.
+fn committed_of(list: SessionList) -> HashMap<SessionNo, SessionRecord> {
+    let counts = |s: &SessionRecord| s.state == SessionState::Committed && s.kind == SessionKind::Push;
+    list.sessions.into_iter().filter(counts).map(|s| (s.session, s)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::segment::tests::record;
@@ -469,7 +492,11 @@ mod tests {
         let index = |listed: &[u32], may_write| {
             let listed = sessions(listed.iter().copied());
             let ask = Box::new(move || Ok(SessionList { gc_epoch: 0, sessions: listed.clone() }));
-            Dedup::new(folder.clone(), &vault, ask, SessionNo(9), may_write, &stop)
+            let index = Dedup::new(folder.clone(), &vault, ask, may_write, &stop);
+            let seen = index.look(&record(0).0);
+            assert_eq!((seen, index.find(&record(0).0)), (Seen::Unknown, None), "no session is open");
+            index.begin(SessionNo(9), None);
+            index
         };
         let count = OWN_MAX as u32 + 1000;
         let some = || (0..count).step_by(977);
@@ -481,7 +508,10 @@ mod tests {
         assert!(some().all(|n| index(&all, true).find(&record(n).0).is_none()));
         first.keep();
         let second = index(&all, true);
+        assert_eq!(second.look(&record(0).0), Seen::Unknown, "it was not opened yet");
         assert!(some().map(record).all(|(key, place)| second.find(&key) == Some(place)));
+        assert_eq!(second.look(&record(0).0), Seen::At(record(0).1));
+        assert_eq!(second.look(&record(count).0), Seen::Nowhere);
         assert!(second.find(&record(count).0).is_none());
         let third = index(&[1, 2, 4, 5], false);
         for (key, place) in some().map(record) {

@@ -47,6 +47,17 @@ pub(crate) struct Place {
     pub(crate) content: Content,
 }
 
+/// What a look into the index brought that nobody waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is there.
+    At(Place),
+    /// It is not.
+    Nowhere,
+    /// The index is not open yet.
+    Unknown,
+}
+
 /// How content lies at its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {

@@ -27,7 +27,7 @@ impl Observer for Says {
 
 /// Pushes as `believes` says, into a store of this grid that takes `calls` writing calls: across a network above 1.
 fn pushed(bench: &Bench, grid: u64, calls: u32, believes: bool) -> Result<PushReport, PushError> {
-    let store = Breaks { inner: bench.memory.clone(), left: AtomicU32::new(calls), grid };
+    let store = Breaks::new(bench.memory.clone(), calls, grid);
     let (vault, says) = (bench.vault(), Says { believes, asked: AtomicU32::new(0) });
     let stop = AtomicBool::new(false);
     let done = push(&vault, Arc::new(store), &bench.device, bench.config(), &random, &stop, &says);

@@ -14,13 +14,32 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A store that refuses every writing call after the first few.
 pub(super) struct Breaks {
-    pub(super) inner: MemoryStore,
-    pub(super) left: AtomicU32,
-    /// Above 1 as of a store across a network.
-    pub(super) grid: u64,
+    inner: MemoryStore,
+    left: AtomicU32,
+    grid: u64,
+    /// What happens before a session is opened.
+    before: Box<dyn Fn(&Self) + Send + Sync>,
+    /// How often sessions were opened and asked for.
+    pub(super) opened: AtomicU32,
+    pub(super) listed: AtomicU32,
 }
 
 impl Breaks {
+    /// Takes so many writing calls; a grid above 1 is that of a store across a network.
+    pub(super) fn new(inner: MemoryStore, calls: u32, grid: u64) -> Self {
+        let [left, opened, listed] = [calls, 0, 0].map(AtomicU32::new);
+        Self { inner, left, grid, before: Box::new(|_| ()), opened, listed }
+    }
+
+    /// Takes any number of calls; `before` happens before a session is opened.
+    pub(super) fn opening(
+        inner: MemoryStore,
+        grid: u64,
+        before: impl Fn(&Self) + Send + Sync + 'static,
+    ) -> Self {
+        Self { before: Box::new(before), ..Self::new(inner, u32::MAX, grid) }
+    }
+
     fn count(&self) -> Result<(), StoreError> {
         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         left.map(drop).map_err(|_| StoreError::new(ErrorKind::Unavailable, "broken off"))
@@ -62,7 +81,13 @@ impl LedgerReader for Breaks {
         self.inner.snapshots()
     }
     fn sessions(&self) -> BoxFuture<'_, Result<SessionList, StoreError>> {
-        self.inner.sessions()
+        // Asked for before it counts: who waits for the count has an older list.
+        let listed = self.inner.sessions();
+        Box::pin(async move {
+            let listed = listed.await;
+            self.listed.fetch_add(1, Ordering::SeqCst);
+            listed
+        })
     }
     fn space(&self) -> BoxFuture<'_, Result<(u64, Option<u64>), StoreError>> {
         self.inner.space()
@@ -71,6 +96,8 @@ impl LedgerReader for Breaks {
 
 impl LedgerWriter for Breaks {
     fn open_session(&self, device: DeviceId, now: Timestamp) -> BoxFuture<'_, Result<Opened, StoreError>> {
+        (self.before)(self);
+        self.opened.fetch_add(1, Ordering::SeqCst);
         match self.count() {
             Ok(()) => self.inner.open_session(device, now),
             Err(error) => Box::pin(async { Err(error) }),
@@ -104,7 +131,7 @@ fn broken_off_after_any_store_call_the_next_push_goes_on() {
         bench.write("before", b"before");
         let (before, _) = bench.push();
         fill(&bench);
-        let store = Arc::new(Breaks { inner: bench.memory.clone(), left: AtomicU32::new(calls), grid: 1 });
+        let store = Arc::new(Breaks::new(bench.memory.clone(), calls, 1));
         let stop = AtomicBool::new(false);
         let (vault, config) = (bench.vault(), bench.config());
         let result = push(&vault, store, &bench.device, config, &random, &stop, &Quiet);

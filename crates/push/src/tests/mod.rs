@@ -3,6 +3,7 @@ mod again;
 mod believed;
 mod broken_off;
 mod faithful;
+mod opening;
 mod suspicious;
 
 use crate::{Device, Observer, PushConfig, PushError, PushReport, PushStats, push};
@@ -29,14 +30,14 @@ pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
 }
 
-struct Quiet;
+pub(crate) struct Quiet;
 impl Observer for Quiet {
     fn progress(&self, _: &PushStats, _: &Path) {}
     fn notice(&self, _: &Notice) {}
 }
 
 /// Distinct, not random: equal runs must not meet equal salts.
-fn random(out: &mut [u8]) {
+pub(crate) fn random(out: &mut [u8]) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     for part in out.chunks_mut(8) {
         let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -89,6 +90,10 @@ impl Bench {
     pub(crate) fn vault(&self) -> Vault {
         let locked = Locked::open(Arc::new(self.memory.clone())).unwrap();
         locked.unlock_as(self.keyring.clone(), VaultConfig::default()).unwrap()
+    }
+
+    pub(crate) fn keys_and_store(&self) -> (&Keyring, &dyn Writable) {
+        (&self.keyring, &*self.store)
     }
 
     fn config(&self) -> PushConfig {

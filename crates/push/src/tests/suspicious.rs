@@ -6,7 +6,7 @@ use backupengine_model::{SUSPICIOUS, SessionNo};
 use backupengine_store::Keeper as _;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicBool;
 
 /// A home: texts, pictures, documents, each in a folder of its own.
 fn home(bench: &Bench) {
@@ -147,7 +147,7 @@ fn a_push_that_breaks_off_hides_nothing() {
                 format!("{:x}", old.bytes().fold(7u64, |h, b| h * 31 + u64::from(b)))
             });
         }
-        let store = Arc::new(Breaks { inner: bench.memory.clone(), left: AtomicU32::new(calls), grid: 1 });
+        let store = Arc::new(Breaks::new(bench.memory.clone(), calls, 1));
         let (vault, config) = (bench.vault(), bench.config());
         let broken = push(&vault, store, &bench.device, config, &random, &AtomicBool::new(false), &Quiet);
         if broken.is_ok() {

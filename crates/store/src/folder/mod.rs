@@ -196,7 +196,7 @@ impl LedgerWriter for FolderStore {
             let now = (self.inner.clock)();
             self.inner.ledger.change(true, |state| {
                 let session = state.open(device, SessionKind::Push, now).map_err(StoreError::rule)?;
-                Ok(Opened { session, version: state.version })
+                Ok(Opened { session, version: state.version, gc_epoch: state.gc_epoch })
             })
         })
     }

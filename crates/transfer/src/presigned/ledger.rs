@@ -91,7 +91,8 @@ impl Core {
             // What is remembered of the list is out of date.
             self.answers.forget();
         }
-        Ok(Opened { session: SessionNo(opened.session), version: opened.version })
+        let (session, version, gc_epoch) = (SessionNo(opened.session), opened.version, opened.gc_epoch);
+        Ok(Opened { session, version, gc_epoch })
     }
 
     pub(crate) async fn commit(&self, device: DeviceId, commit: &Commit) -> Result<(), StoreError> {
