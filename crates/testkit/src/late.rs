@@ -50,15 +50,16 @@ impl Seen {
         self.events.iter().rposition(|seen| *seen == event)
     }
 
-    /// Whether a pack that was put after this one was answered.
-    fn was_overtaken(&self, key: BlobKey) -> bool {
-        let Some(at) = self.at(Event::Put(key)) else { return false };
+    /// Whether a pack that was put after this one was answered; `None` where none was put.
+    fn was_overtaken(&self, key: BlobKey) -> Option<bool> {
+        let at = self.at(Event::Put(key))?;
         let later = self.events[at + 1..].iter();
-        let mut put = later.clone().filter_map(|event| match event {
+        let put = later.clone().filter_map(|event| match event {
             Event::Put(other) => Some(*other),
             _ => None,
         });
-        put.any(|other| later.clone().any(|event| *event == Event::Answered(other)))
+        put.map(|other| later.clone().any(|event| *event == Event::Answered(other)))
+            .reduce(|one, or| one | or)
     }
 
     fn note(&mut self, event: Event) {
@@ -96,7 +97,7 @@ impl Late {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until a later pack was answered, or nothing came for a moment.
+    /// Until a later pack was answered, or none came for a moment.
     async fn hold(&self, key: BlobKey) {
         let shared = Arc::clone(&self.seen);
         let alone = Arc::new(Mutex::new(false));
@@ -108,7 +109,8 @@ impl Late {
         }));
         poll_fn(|context| {
             let mut seen = self.seen();
-            if seen.was_overtaken(key) || *alone.lock().unwrap_or_else(PoisonError::into_inner) {
+            let waited = *alone.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.was_overtaken(key).unwrap_or(waited) {
                 return Poll::Ready(());
             }
             seen.waiting.push(context.waker().clone());
