@@ -150,6 +150,13 @@ pub trait ContentReader: Send + Sync {
     /// `WrongKind` where `id` is no file. On damage nothing is returned that was not verified.
     fn read_at(&self, id: NodeId, offset: u64, out: &mut [u8]) -> Result<usize, ReadError>;
 
+    /// Tells that somebody waits for what this thread reads next: what need not be done before may be left for
+    /// [`ContentReader::answered`], which is called in any case.
+    fn answering(&self) {}
+
+    /// Tells that the answer is out.
+    fn answered(&self) {}
+
     /// The run of data or hole that holds `offset`, from `offset` on, joined with equal neighbours as far as
     /// is cheap; `None` at or after the end of the file.
     ///
@@ -224,6 +231,14 @@ impl<T: TreeReader + ?Sized> TreeReader for Arc<T> {
 impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
     fn read_at(&self, id: NodeId, offset: u64, out: &mut [u8]) -> Result<usize, ReadError> {
         (**self).read_at(id, offset, out)
+    }
+
+    fn answering(&self) {
+        (**self).answering();
+    }
+
+    fn answered(&self) {
+        (**self).answered();
     }
 
     fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError> {

@@ -2,13 +2,14 @@
 //!
 //! **What it may not do.** Authenticate: what comes here was opened already. **What always holds.** No more is
 //! allocated than the reference allows; the decoded length is exactly the one stated; buffers that held opened
-//! bytes are overwritten when dropped. **Where it is tested.** Below.
+//! bytes are overwritten when dropped, at the latest once the thread has answered. **Where it is tested.** Below.
 
 use backupengine_format::limits;
 use backupengine_format::pack::codec;
 use backupengine_model::FrameKind;
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
+use std::mem;
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
@@ -17,23 +18,88 @@ const WINDOW_MAX: u64 = 1 << 20;
 /// What a sealed frame may be longer than its largest plaintext: codec, tag, and what zstd adds at worst.
 pub(crate) const SEALED_SLACK: usize = 128 << 10;
 
-/// Bytes that are overwritten when dropped.
-///
-/// A plain fill that the compiler may not remove: `zeroize` writes byte by byte, which would cost a third as
-/// much as opening the frame did.
-pub(crate) struct Wiped<B: AsRef<[u8]> + AsMut<[u8]>>(pub(crate) B);
+/// Bytes that are overwritten when dropped; on a thread that answers somebody ([`answering`]) once the answer is out.
+pub(crate) struct Wiped<B: Buffer>(pub(crate) B);
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> AsRef<[u8]> for Wiped<B> {
+/// What opened bytes lie in.
+pub(crate) trait Buffer: AsRef<[u8]> + AsMut<[u8]> + Default + Into<Dead> {}
+impl Buffer for Vec<u8> {}
+impl Buffer for BytesMut {}
+
+impl<B: Buffer> AsRef<[u8]> for Wiped<B> {
     fn as_ref(&self) -> &[u8] {
         self.0.as_ref()
     }
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Drop for Wiped<B> {
+impl<B: Buffer> Drop for Wiped<B> {
     fn drop(&mut self) {
-        self.0.as_mut().fill(0);
-        std::hint::black_box(self.0.as_ref());
+        let dead: Dead = mem::take(&mut self.0).into();
+        // On a thread that is ending there is no such list, and it is wiped where it is dropped.
+        let _ = WAITING.try_with(|waiting| match waiting.try_borrow_mut() {
+            Ok(mut waiting) if waiting.is_on && waiting.dead.len() < DEAD_MAX => waiting.dead.push(dead),
+            _ => drop(dead),
+        });
     }
+}
+
+/// Bytes that nobody holds any more; overwritten when dropped.
+///
+/// A plain fill that the compiler may not remove: `zeroize` writes byte by byte, which would cost a third as
+/// much as opening the frame did.
+pub(crate) enum Dead {
+    Vec(Vec<u8>),
+    Bytes(BytesMut),
+}
+
+impl From<Vec<u8>> for Dead {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Vec(bytes)
+    }
+}
+
+impl From<BytesMut> for Dead {
+    fn from(bytes: BytesMut) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Drop for Dead {
+    fn drop(&mut self) {
+        let bytes: &mut [u8] = match self {
+            Self::Vec(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
+        };
+        bytes.fill(0);
+        std::hint::black_box(&*bytes);
+    }
+}
+
+/// Buffers that wait at most, for one thread: a read lets go of what it decoded from, and of a frame that has to make
+/// place for the new one, seldom of more.
+const DEAD_MAX: usize = 4;
+
+/// What one thread wipes once its answer is out.
+struct Waiting {
+    is_on: bool,
+    dead: Vec<Dead>,
+}
+
+thread_local! {
+    static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting { is_on: false, dead: Vec::new() }) };
+}
+
+/// From here on this thread's work is waited for: wiping is left for [`answered`].
+pub(crate) fn answering() {
+    WAITING.with_borrow_mut(|waiting| waiting.is_on = true);
+}
+
+/// The answer is out: wipes what waits for that.
+pub(crate) fn answered() {
+    WAITING.with_borrow_mut(|waiting| {
+        waiting.is_on = false;
+        waiting.dead.clear();
+    });
 }
 
 /// Largest plaintext body of a frame of this kind, in bytes.
@@ -133,6 +199,25 @@ mod tests {
 
     fn data(code: u8, body: &[u8], len: Option<usize>) -> Result<Bytes, &'static str> {
         decode(FrameKind::Data, frame(code, body), len)
+    }
+
+    fn waiting() -> usize {
+        WAITING.with_borrow(|waiting| waiting.dead.len())
+    }
+
+    #[test]
+    fn wiping_waits_for_the_answer_and_no_longer() {
+        drop(frame(0, b"abc"));
+        assert_eq!(waiting(), 0, "nobody waits for this thread");
+        answering();
+        drop(data(0, b"abc", None).unwrap());
+        drop(data(1, &zstd::bulk::compress(&[7; 9000], 3).unwrap(), None).unwrap());
+        assert_eq!(waiting(), 3, "one raw, one that was decoded from, one that was decoded into");
+        (0..10).for_each(|_| drop(frame(0, b"abc")));
+        assert_eq!(waiting(), DEAD_MAX);
+        answered();
+        drop(frame(0, b"abc"));
+        assert_eq!(waiting(), 0);
     }
 
     #[test]

@@ -17,7 +17,9 @@
 //!   a network it costs a trip per pack on first touch, which can later be joined with the frame's own request.
 //! - Opened buffers are wiped when their last holder lets go, by a plain fill: `zeroize` writes byte by byte and
 //!   would cost a third of what opening costs. Decoded pages are not wiped: names in thousands of small pieces,
-//!   which the kernel keeps in its own caches anyway.
+//!   which the kernel keeps in its own caches anyway. Where a thread answers a mount, its reply is sent
+//!   first and the buffers (four at most) are wiped after it (2026-11-30): random reads of an image +3 %, eight readers of
+//!   small files +5 %, medians of seven and five cold runs in turn.
 //! - A store on a grid of 1 is polled on the calling thread and gets no runtime; any other gets one with a single
 //!   worker, and its reads are widened to the grid. Retries belong to wrappers of the store, and so
 //!   does the time one answer may take; how long a question waits in all is this crate's (2026-11-29, `fetch/deadline.rs`).

@@ -4,6 +4,7 @@
 //! what was removed by retention is told apart from what is damaged.
 //! **Where it is tested.** In the reader's tests, `tests/oracle` and `tests/mount`.
 
+use crate::codec;
 use crate::content::piece;
 use crate::core::Core;
 use crate::fetch::deadline;
@@ -79,6 +80,14 @@ impl ContentReader for Vault {
             reading.fill(offset, &mut out[..len])?;
             Ok(len)
         })
+    }
+
+    fn answering(&self) {
+        codec::answering();
+    }
+
+    fn answered(&self) {
+        codec::answered();
     }
 
     fn span(&self, id: NodeId, offset: u64) -> Result<Option<DataSpan>, ReadError> {

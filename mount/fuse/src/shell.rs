@@ -265,8 +265,9 @@ impl<T: TreeReader + 'static, C: ContentReader + 'static> Filesystem for Shell<T
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            let read = self.core.read(Handle::of(Ino(ino.0)), offset, &mut buffer[..size]);
-            answer!(read, reply, n => reply.data(&buffer[..n]));
+            self.core.read_for(Handle::of(Ino(ino.0)), offset, &mut buffer[..size], |read| {
+                answer!(read, reply, bytes => reply.data(bytes));
+            });
         });
     }
 

@@ -287,6 +287,21 @@ impl<T: TreeReader, C: ContentReader> ReadOnlyFs<T, C> {
         let _ = handle;
     }
 
+    /// [`ReadOnlyFs::read`], with `answer` giving the result to whoever waits for it: what can be done after that is.
+    pub fn read_for<R>(
+        &self,
+        handle: Handle,
+        offset: u64,
+        out: &mut [u8],
+        answer: impl FnOnce(Result<&[u8], FsError>) -> R,
+    ) -> R {
+        self.content.answering();
+        let read = self.read(handle, offset, out);
+        let done = answer(read.map(|n| &out[..n]));
+        self.content.answered();
+        done
+    }
+
     /// Reads from `offset` on into `out`. Fewer bytes than asked mean the end of the file, nothing else: a
     /// system may show zeros for what is missing.
     ///
