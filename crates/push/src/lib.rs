@@ -51,9 +51,9 @@
 //!   Where there is no parent, the list of sessions is asked for at the same time and believed if nothing was retired
 //!   until the session was open. Where the list of snapshots moved until then, the push begins anew in that session.
 //!   What broke off is looked at before anything is read.
-//! - A pack with less than 128 KiB of room goes out when one of the threads that put has nothing to do (2026-11-30). Before,
+//! - A pack with less than 64 KiB of room goes out when one of the threads that put has nothing to do (2026-11-30). Before,
 //!   the first went out when a fourth was begun: half of a disk image had been compressed by then, and 85 MiB of it were
-//!   sent when nothing else was left to do. As much is stored: what the room would have held is in the last pack.
+//!   sent when nothing else was left to do. Nothing is gained by filling the rest of the room: it is in the last pack then.
 //! - The root is not announced together with the last packs, which would save a round trip: a session whose root was
 //!   announced cannot be gone on with, and a push that breaks off there would store everything again.
 #![forbid(unsafe_code)]
