@@ -7,7 +7,7 @@
 //! **What it may not do.** Know what frames hold.
 //! **What always holds.** A number is given to one pack only and each pack has a salt of its own, so no
 //! (key, nonce) pair is used twice. After [`Packer::finish`] every pack was handed on; none is durable for that.
-//! **Where it is tested.** In the tests of whole pushes; `tests/protocol`.
+//! **Where it is tested.** Below; in the tests of whole pushes; `tests/protocol`.
 use crate::config::SHARED_PACK_MAX;
 use crate::error::PushError;
 use crate::kept::Keep;
