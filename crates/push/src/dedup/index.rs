@@ -1,8 +1,8 @@
 //! The index as a whole: what this push stored, the segments, their coverage and their merging.
 //!
 //! What always holds: the manifest changes only after a commit or from committed sessions' footers; without
-//! the state lock nothing is written. Trouble with local files never ends a push. Nobody is asked which sessions
-//! are committed before content is first looked up.
+//! the state lock nothing is written. Trouble with local files never ends a push. Which sessions
+//! are committed it does not ask before content is first looked up, and not at all where [`Dedup::begin`] was told.
 use super::footers;
 use super::manifest::{Listed, Manifest};
 use super::segment::{Segment, SegmentWriter};
@@ -63,8 +63,7 @@ struct Kept {
 impl<'a> Dedup<'a> {
     /// Prepares the index of a vault in `folder`; reads and asks nothing yet, and nothing before [`Dedup::begin`]:
     /// `ask_sessions` is to be asked in the open session alone, what is retired from then on keeps it from being
-    /// committed. Without `may_write` (another
-    /// push of this device is running) the folder is only read.
+    /// committed. Without `may_write` (another push of this device is running) the folder is only read.
     pub(crate) fn new(
         folder: PathBuf,
         vault: &'a Vault,
