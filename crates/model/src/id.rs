@@ -169,6 +169,15 @@ pub struct FrameRef {
     pub stored_len: u32,
 }
 
+/// How long one frame of a chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrameLen {
+    /// Bytes in the pack, tag included.
+    pub stored: u32,
+    /// Bytes of the chunk that it holds.
+    pub plain: u32,
+}
+
 /// What a frame is for; bound into its seal, so none can stand in for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

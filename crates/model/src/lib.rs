@@ -23,8 +23,8 @@ mod snapshot;
 
 pub use forgotten::Forgotten;
 pub use id::{
-    ContentId, DeviceId, FrameKind, FrameRef, IdError, NodeId, PackRef, RootHash, SessionNo, SnapshotId,
-    VaultId,
+    ContentId, DeviceId, FrameKind, FrameLen, FrameRef, IdError, NodeId, PackRef, RootHash, SessionNo,
+    SnapshotId, VaultId,
 };
 pub use name::{Class, NAME_MAX, NameError, NodeKey, TreePath, check_name};
 pub use node::{

@@ -22,9 +22,9 @@ use crate::shared::Shared;
 use crate::tree::TreeWriter;
 use crate::waiting::{Piece, Waiting, WaitingXattr};
 use backupengine_format::footer::FooterContent;
-use backupengine_format::limits::{DATA_FRAME_MAX, XATTR_INLINE_MAX};
+use backupengine_format::limits::XATTR_INLINE_MAX;
 use backupengine_format::page::{Content, Extent, Xattr};
-use backupengine_model::{Class, ContentId, FrameKind, FrameRef, SessionNo};
+use backupengine_model::{Class, ContentId, FrameKind, FrameLen, FrameRef, PackRef, SessionNo};
 use backupengine_source::{Notice, NoticeKind};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -251,16 +251,14 @@ impl<'a> Assembler<'a> {
             }
             Run::Chunk(chunk) => chunk,
         };
-        let mut left = chunk.len;
         let (pack, mut offset, lens) = self.chunk(chunk)?;
         self.tree.refer(&pack);
         let packer = &mut self.packer;
         let mut write = |encoded: &[u8]| packer.page(FrameKind::Extents, encoded);
-        for stored_len in lens {
-            let len = left.min(DATA_FRAME_MAX as u64);
-            extents.push(Extent { len, frame: Some(FrameRef { pack, offset, stored_len }) }, &mut write)?;
-            left -= len;
-            offset += stored_len;
+        for FrameLen { stored, plain } in lens {
+            let frame = FrameRef { pack, offset, stored_len: stored };
+            extents.push(Extent { len: plain.into(), frame: Some(frame) }, &mut write)?;
+            offset += stored;
         }
         Ok(())
     }
@@ -275,11 +273,18 @@ impl<'a> Assembler<'a> {
     }
 
     /// Where the frames of a chunk are, placing them if they are new.
-    fn chunk(&mut self, chunk: ChunkOut) -> Result<(backupengine_model::PackRef, u32, Vec<u32>), PushError> {
+    fn chunk(&mut self, chunk: ChunkOut) -> Result<(PackRef, u32, Vec<FrameLen>), PushError> {
         let count = &self.shared.progress.count;
         let key = DedupKey { id: chunk.id, piece: false };
         let found = self.find(chunk.seen, &key);
-        if let Some(Place { pack, offset, content: Stored::Chunk { lens } }) = found {
+        // Sealed by a device of the vault, but no reason to write a file that nobody can read.
+        let is_whole = |lens: &[FrameLen]| {
+            lens.iter().map(|len| u64::from(len.plain)).sum::<u64>() == chunk.len
+                && lens.iter().all(|len| len.plain > 0)
+        };
+        if let Some(Place { pack, offset, content: Stored::Chunk { lens } }) = found
+            && is_whole(&lens)
+        {
             count.chunks_reused.add(1);
             self.fresh += if pack.session == self.session { chunk.len } else { 0 };
             return Ok((pack, offset, lens));

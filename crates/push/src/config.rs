@@ -3,12 +3,11 @@
 //! May not read the environment or a clock. What always holds: the policy numbers are the writer's matter, no
 //! reader depends on them (format.md 6). Tested with the modules that use them.
 use backupengine_chunk::ChunkParams;
-use backupengine_format::limits::DATA_FRAME_MAX;
 use backupengine_format::limits::PACK_TARGET;
 use backupengine_model::Timestamp;
 use backupengine_seal::{Certificate, DeviceKey};
 use backupengine_source::WalkConfig;
-use backupengine_vault::SEED_FRAMES;
+use backupengine_vault::SEED_MAX;
 use std::path::PathBuf;
 
 /// What to push and how.
@@ -56,8 +55,8 @@ pub(crate) const READERS_MIN: usize = 4;
 pub(crate) const EXTENTS_IN_LEAF: usize = 1024;
 /// Rows of one extent page: 1 GiB of a file.
 pub(crate) const EXTENT_ROWS: usize = 4096;
-/// Longest chunks are found again by readers that have a live file: it is their frames that are counted there.
-const _: () = assert!(ChunkParams::DEFAULT.max == SEED_FRAMES * DATA_FRAME_MAX);
+/// Longest chunks are found again by readers that have a live file.
+const _: () = assert!(ChunkParams::DEFAULT.max as u64 == SEED_MAX);
 /// Below this many bytes a push fills one pack with everything; above, each lane has packs of its own.
 pub(crate) const SHARED_PACK_MAX: u64 = 8 << 20;
 /// Largest top page that is kept inside the root record.

@@ -18,7 +18,7 @@ use backupengine_format::footer::{Footer, FooterContent, FooterFrame};
 use backupengine_format::limits::PACK_TARGET;
 use backupengine_format::pack::lay_out;
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
-use backupengine_model::{FrameKind, FrameRef, PackRef, SessionNo};
+use backupengine_model::{FrameKind, FrameLen, FrameRef, PackRef, SessionNo};
 use backupengine_seal::{Keyring, PackKey, TAG_LEN};
 use backupengine_store::{BlobKey, Spool, StoreError, Writable};
 use crossbeam_channel::Sender;
@@ -50,7 +50,7 @@ pub(crate) struct Placed {
     pub(crate) pack: PackRef,
     /// Where the first begins; the others follow without gaps.
     pub(crate) offset: u32,
-    pub(crate) lens: Vec<u32>,
+    pub(crate) lens: Vec<FrameLen>,
 }
 
 impl Placed {
@@ -59,7 +59,7 @@ impl Placed {
         FrameRef {
             pack: self.pack,
             offset: self.offset,
-            stored_len: self.lens.first().copied().unwrap_or_default(),
+            stored_len: self.lens.first().map_or(0, |len| len.stored),
         }
     }
 }
@@ -223,11 +223,12 @@ impl<'a> Packer<'a> {
         let mut contents = Some(contents);
         let keep = (kind != FrameKind::Data).then_some(&*self.source.keep);
         for frame in frames {
+            let plain = frame.plain_len;
             let at = open.push(kind, frame, contents.take().unwrap_or_default(), keep)?;
             if placed.lens.is_empty() {
                 placed.offset = at.offset;
             }
-            placed.lens.push(at.stored_len);
+            placed.lens.push(FrameLen { stored: at.stored_len, plain });
         }
         self.shared &= open.spool.len() < SHARED_PACK_MAX;
         // Of the others one at a time is open, and goes out as soon as the next frame does not fit.

@@ -190,16 +190,15 @@ fn body_of(shared: &Shared<'_>, sealer: &mut Sealer, bytes: Vec<u8>) -> Body {
         0 => Body::Empty,
         len if len <= INLINE_MAX => Body::Inline(bytes),
         len if len as u64 <= BUNDLED_MAX => Body::Piece(piece(shared, bytes, false)),
-        _ => Body::Runs(cut(shared, sealer, &bytes)),
+        _ => Body::Runs(cut(shared, sealer, &bytes, &Texture::new(false))),
     }
 }
 
-fn cut(shared: &Shared<'_>, sealer: &mut Sealer, mut bytes: &[u8]) -> Vec<Run> {
-    let texture = Texture::default();
+fn cut(shared: &Shared<'_>, sealer: &mut Sealer, mut bytes: &[u8], texture: &Texture) -> Vec<Run> {
     let mut runs = Vec::new();
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_at(shared.chunker.cut(bytes).clamp(1, bytes.len()));
-        runs.push(Run::Chunk(chunk(shared, sealer, head, &texture)));
+        runs.push(Run::Chunk(chunk(shared, sealer, head, texture)));
         bytes = rest;
     }
     runs
@@ -211,7 +210,7 @@ fn read_runs(
     file: &SourceFile,
     spans: &[(u64, bool)],
 ) -> io::Result<(Vec<Run>, u64, Look)> {
-    let mut runs = Vec::new();
+    let (mut runs, texture) = (Vec::new(), Texture::new(true));
     let (mut at, mut look) = (0, Look::Unknown);
     for &(len, data) in spans {
         if !data {
@@ -225,7 +224,7 @@ fn read_runs(
         if look == Look::Unknown {
             look = Look::of(&bytes);
         }
-        runs.extend(cut(shared, sealer, &bytes));
+        runs.extend(cut(shared, sealer, &bytes, &texture));
         if (bytes.len() as u64) < len {
             break;
         }

@@ -27,11 +27,21 @@ impl PlainFrame {
     }
 }
 
-/// What is known of a file's noise, shared by the threads that compress its chunks: whether the last frame that
-/// looked like noise and was tried all the same stayed as large as it was. Then the next such frames are not
-/// tried. Frames that do not look like noise always are: a disk image holds both.
-#[derive(Default)]
-pub(crate) struct Texture(AtomicBool);
+/// What is known of a file, shared by the threads that compress its chunks.
+pub(crate) struct Texture {
+    /// The last frame that looked like noise and was tried all the same stayed as large as it was. Then the next such
+    /// frames are not tried. Frames that do not look like noise always are: a disk image holds both.
+    idle: AtomicBool,
+    /// It has holes, or part of it shrank; see [`RAW_MAX`].
+    mixed: AtomicBool,
+}
+
+impl Texture {
+    /// Of a file of which nothing is known but whether it has holes.
+    pub(crate) fn new(sparse: bool) -> Self {
+        Self { idle: AtomicBool::new(false), mixed: AtomicBool::new(sparse) }
+    }
+}
 
 /// Bytes looked at to tell noise: 16 places of 256.
 const SAMPLE: usize = 4096;
@@ -88,6 +98,12 @@ const BUNDLE: Search = Search {
 
 /// Noise that shrinks to more than this share of itself is not worth the time of the next.
 const WORTH_PERCENT: usize = 97;
+
+/// Longest frame of bytes that stay as they are, in a file that has holes or of which other parts shrink: a disk image, a
+/// database, which programs read here and there. Whoever wants 4 KiB then reads, opens and keeps an eighth of a full frame:
+/// 4 KiB here and there of the bench's image come 1.12 times as fast from a local disk (1.04 with 64 KiB), the whole of it
+/// front to back 0.90 times (0.95). What is noise throughout (films, archives) is read front to back, and keeps full frames.
+const RAW_MAX: usize = 32 << 10;
 
 /// Metadata pages: they have been made small by their encoding.
 const PAGE_LEVEL: i32 = 4;
@@ -160,23 +176,26 @@ impl Sealer {
         best.unwrap_or_else(|| packed(codec::RAW, plain, plain.len()))
     }
 
-    /// The frames of one chunk. Each is judged for itself; see [`Texture`].
+    /// The frames of one chunk. Each part is judged for itself; see [`Texture`].
     pub(crate) fn chunk(&mut self, plain: &[u8], texture: &Texture) -> Vec<PlainFrame> {
-        plain
-            .chunks(DATA_FRAME_MAX)
-            .map(|part| {
-                let noise = looks_like_noise(part);
-                if noise && texture.0.load(Ordering::Relaxed) {
-                    return packed(codec::RAW, part, part.len());
-                }
-                let frame = self.part(part);
-                if noise {
-                    let idle = frame.bytes.len() * 100 > part.len() * WORTH_PERCENT;
-                    texture.0.store(idle, Ordering::Relaxed);
-                }
-                frame
-            })
-            .collect()
+        let mut frames = Vec::with_capacity(plain.len().div_ceil(DATA_FRAME_MAX));
+        for part in plain.chunks(DATA_FRAME_MAX) {
+            let noise = looks_like_noise(part);
+            let is_tried = !noise || !texture.idle.load(Ordering::Relaxed);
+            let frame = is_tried.then(|| self.part(part));
+            if noise && let Some(frame) = &frame {
+                let idle = frame.bytes.len() * 100 > part.len() * WORTH_PERCENT;
+                texture.idle.store(idle, Ordering::Relaxed);
+            }
+            if let Some(frame) = frame.filter(|frame| frame.bytes[0] == codec::ZSTD) {
+                texture.mixed.store(true, Ordering::Relaxed);
+                frames.push(frame);
+                continue;
+            }
+            let len = if texture.mixed.load(Ordering::Relaxed) { RAW_MAX } else { DATA_FRAME_MAX };
+            frames.extend(part.chunks(len).map(|part| packed(codec::RAW, part, part.len())));
+        }
+        frames
     }
 }
 
@@ -274,20 +293,42 @@ mod tests {
 
     #[test]
     fn noise_is_tried_once_and_text_always() {
-        let texture = Texture::default();
+        let texture = Texture::new(false);
         let mut sealer = Sealer::new();
         let frames = sealer.chunk(&noise(DATA_FRAME_MAX + 10), &texture);
         assert_eq!(frames.iter().map(|f| f.plain_len).collect::<Vec<_>>(), [DATA_FRAME_MAX as u32, 10]);
-        assert!(texture.0.load(Ordering::Relaxed), "the next frame of noise is not tried");
+        assert!(texture.idle.load(Ordering::Relaxed), "the next frame of noise is not tried");
         // An image goes on with text after noise: each frame is judged for itself.
-        let mixed = [noise(DATA_FRAME_MAX), b"text ".repeat(20_000), noise(DATA_FRAME_MAX)].concat();
-        let codecs: Vec<u8> = sealer.chunk(&mixed, &texture).iter().map(|f| f.bytes[0]).collect();
-        assert_eq!(codecs, [codec::RAW, codec::ZSTD, codec::RAW]);
+        let text: Vec<u8> = b"text ".iter().copied().cycle().take(DATA_FRAME_MAX).collect();
+        let mixed = [noise(DATA_FRAME_MAX), text, noise(DATA_FRAME_MAX + 7)].concat();
+        let kinds =
+            |frames: Vec<PlainFrame>| frames.iter().map(|f| (f.bytes[0], f.plain_len)).collect::<Vec<_>>();
+        let (full, short) = (DATA_FRAME_MAX as u32, RAW_MAX as u32);
+        let frames = sealer.chunk(&mixed, &texture);
+        let bytes: Vec<u8> = frames.iter().flat_map(|frame| opened(frame)).collect();
+        assert!(bytes == mixed, "nothing is lost where frames are short");
+        // Once part of the file shrank, what does not is kept in short frames.
+        let shorts = [(codec::RAW, short); DATA_FRAME_MAX / RAW_MAX];
+        assert_eq!(
+            kinds(frames),
+            [&[(codec::RAW, full), (codec::ZSTD, full)][..], &shorts, &[(codec::RAW, 7)]].concat()
+        );
+        assert_eq!(kinds(sealer.chunk(&mixed[..DATA_FRAME_MAX], &texture)), shorts);
+        // Of another file nothing is known.
+        assert_eq!(kinds(sealer.chunk(&mixed[..DATA_FRAME_MAX], &Texture::new(false))), [(codec::RAW, full)]);
+        assert_eq!(kinds(sealer.chunk(&mixed[..DATA_FRAME_MAX], &Texture::new(true))), shorts);
+    }
+
+    fn opened(frame: &PlainFrame) -> Vec<u8> {
+        match frame.bytes[0] {
+            codec::RAW => frame.bytes[1..].to_vec(),
+            _ => zstd::bulk::decompress(&frame.bytes[1..], frame.plain_len as usize).unwrap(),
+        }
     }
 
     #[test]
     fn noise_that_repeats_is_found_out_by_trying() {
-        let texture = Texture::default();
+        let texture = Texture::new(false);
         let again = noise(DATA_FRAME_MAX / 4).repeat(8);
         let frames = Sealer::new().chunk(&again, &texture);
         assert!(frames.iter().all(|f| f.bytes[0] == codec::ZSTD), "half of each frame repeats the other");

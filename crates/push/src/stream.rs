@@ -71,7 +71,7 @@ impl Walk<'_> {
         let ((mut attributes, identity), settled) = stat_settled(&file)?;
         let before = attributes.clone();
         let sparse = attributes.allocated.is_some();
-        let texture = Arc::new(Texture::default());
+        let texture = Arc::new(Texture::new(sparse));
         let (mut at, mut data, mut holes) = (0, 0, false);
         while let Some((start, len, is_data)) = file.span(at, before.size, sparse)? {
             debug_assert_eq!(start, at);

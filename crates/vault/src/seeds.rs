@@ -16,18 +16,20 @@ use crate::content::{Next, Reading, Run};
 use crate::fetch::flight::Flights;
 use crate::stats::{Counters, count};
 use backupengine_format::limits::DATA_FRAME_MAX;
-use backupengine_model::{Attributes, ContentId, FrameRef, NodeFlags, NodeId, TreePath};
+use backupengine_model::{Attributes, ContentId, FrameLen, FrameRef, NodeFlags, NodeId, TreePath};
 use backupengine_seal::ContentIdKey;
 use bytes::{Bytes, BytesMut};
 use quick_cache::sync::Cache;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Frames of the longest chunk that a seed is looked for: what a writer stores longer than that is fetched.
-pub const SEED_FRAMES: usize = 16;
-/// Frames before one that are looked at for where its chunk begins: a whole chunk's, and those of one of the longest
-/// before it.
-const LOOK_BACK: usize = 2 * SEED_FRAMES;
+/// Longest chunk that a seed is looked for, in bytes: what a writer stores longer than that is fetched.
+pub const SEED_MAX: u64 = 4 << 20;
+/// Bytes before a frame that are looked at for where its chunk begins: a whole chunk, and one of the longest before it.
+const LOOK_BACK: u64 = 2 * SEED_MAX;
+/// Writers end the frames of a chunk, but for its last, at multiples of this, in bytes; where content ends a chunk says
+/// content.
+const STEP: u64 = 32 << 10;
 /// As many times a file may turn out not to hold what it should; then it is asked no more.
 const MISSES: u8 = 3;
 /// Files of which that is remembered.
@@ -42,8 +44,8 @@ pub enum SeedPlace<'a> {
     Chunk {
         /// The first.
         first: FrameRef,
-        /// Their lengths in the pack, that of the first included.
-        lens: &'a [u32],
+        /// Their lengths, that of the first included.
+        lens: &'a [FrameLen],
     },
     /// Part of a frame.
     Piece {
@@ -174,7 +176,7 @@ impl Seed<'_> {
                 return None;
             }
             hasher.update(&out.0);
-            lens.push(frame.stored_len);
+            lens.push(FrameLen { stored: frame.stored_len, plain: out.0.len() as u32 });
             parts.push((frame, Bytes::from_owner(out)));
         }
         bed.seeds.lies_at(hasher.finish(), &SeedPlace::Chunk { first, lens: &lens }).then_some(parts)
@@ -183,30 +185,31 @@ impl Seed<'_> {
 
 /// The runs that are one chunk with `run`, as far as lengths and places tell; `None` where they leave it open.
 fn chunk_around(reading: &Reading<'_>, run: &Run) -> Result<Option<Vec<Run>>, VaultError> {
-    let from = run.start.saturating_sub((LOOK_BACK * DATA_FRAME_MAX) as u64);
+    let from = run.start.saturating_sub(LOOK_BACK);
+    let enough = (run.start + run.len).saturating_add(SEED_MAX);
     let mut runs: Vec<Run> = Vec::new();
     reading.visit(from, &mut |next| {
         runs.push(next);
-        let behind = runs.iter().filter(|other| other.start > run.start).count();
-        let over = behind >= SEED_FRAMES || (next.start >= run.start && next.len < DATA_FRAME_MAX as u64);
+        let ends = next.start >= run.start && !next.len.is_multiple_of(STEP);
+        let over = ends || next.start >= enough;
         Ok(if over { Next::Enough } else { Next::More })
     })?;
     let at = runs.iter().position(|other| other.start == run.start);
     Ok(at.and_then(|at| one_chunk(&runs, at)).map(|range| runs[range].to_vec()))
 }
 
-/// Whether the second run goes on where the first ends, in the pack as in the file: a writer ends a chunk with a frame
-/// that is not full, or puts the next one elsewhere.
+/// Whether the second run goes on where the first ends, in the pack as in the file: a writer ends a chunk at some odd
+/// place, or puts the next one elsewhere.
 fn goes_on(one: &Run, two: &Run) -> bool {
     let (Some(a), Some(b)) = (one.frame, two.frame) else { return false };
-    one.len == DATA_FRAME_MAX as u64
+    one.len.is_multiple_of(STEP)
         && one.start + one.len == two.start
         && a.pack == b.pack
         && a.offset.checked_add(a.stored_len) == Some(b.offset)
 }
 
-/// Which of `runs` are a chunk with the one at `at`. Where one ends with a full frame right before another, it is taken for
-/// one of the longest, as in data that no content cuts; else the guess is wrong, and no content id fits.
+/// Which of `runs` are a chunk with the one at `at`. Where one ends at a multiple of [`STEP`] right before another, it is
+/// taken for one of the longest, as in data that no content cuts; else the guess is wrong, and no content id fits.
 fn one_chunk(runs: &[Run], at: usize) -> Option<std::ops::Range<usize>> {
     runs.get(at).filter(|run| run.frame.is_some() && run.len <= DATA_FRAME_MAX as u64)?;
     let mut first = at;
@@ -214,16 +217,23 @@ fn one_chunk(runs: &[Run], at: usize) -> Option<std::ops::Range<usize>> {
         first -= 1;
     }
     // Where the list begins in the middle of the file, what is before its first run is not known.
-    if (first == 0 && runs[0].start > 0) || at - first >= LOOK_BACK {
+    if (first == 0 && runs[0].start > 0) || runs[at].start - runs[first].start >= LOOK_BACK {
         return None;
     }
-    let first = at - (at - first) % SEED_FRAMES;
-    let mut end = first + 1;
-    while end < runs.len() && end - first < SEED_FRAMES && goes_on(&runs[end - 1], &runs[end]) {
+    let mut end = first;
+    let mut len = 0;
+    while end < runs.len() && (end == first || goes_on(&runs[end - 1], &runs[end])) {
+        if len == SEED_MAX {
+            if end > at {
+                break;
+            }
+            (first, len) = (end, 0);
+        }
+        len += runs[end].len;
         end += 1;
     }
     // The last one may be of any length that a frame can have.
-    (at < end && runs[end - 1].len <= DATA_FRAME_MAX as u64).then_some(first..end)
+    (at < end && len <= SEED_MAX && runs[end - 1].len <= DATA_FRAME_MAX as u64).then_some(first..end)
 }
 
 #[cfg(test)]
@@ -233,8 +243,9 @@ mod tests {
 
     const FULL: u64 = DATA_FRAME_MAX as u64;
 
-    /// Runs of chunks of these lengths (0 is a hole), and of which chunk each run is.
-    fn runs_of(chunks: &[u64]) -> (Vec<Run>, Vec<usize>) {
+    /// Runs of chunks of these lengths (0 is a hole), and of which chunk each run is; each second frame is cut into short
+    /// ones, or none.
+    fn runs_of(chunks: &[u64], mixed: bool) -> (Vec<Run>, Vec<usize>) {
         let pack = PackRef { session: SessionNo(1), number: 0, salt: [0; 8], epoch: 1 };
         let (mut runs, mut of) = (Vec::new(), Vec::new());
         let (mut start, mut offset) = (0, 0);
@@ -246,7 +257,8 @@ mod tests {
             }
             let mut left = chunk;
             while left > 0 {
-                let len = left.min(FULL);
+                let is_short = mixed && (chunk - left) / FULL % 2 == 1;
+                let len = left.min(if is_short { STEP } else { FULL });
                 runs.push(Run { start, len, frame: Some(FrameRef { pack, offset, stored_len: 77 }) });
                 of.push(n);
                 (start, offset, left) = (start + len, offset + 77, left - len);
@@ -259,8 +271,14 @@ mod tests {
 
     #[test]
     fn chunks_are_told_apart_by_their_last_frames_and_places() {
-        let (runs, of) =
-            runs_of(&[5, FULL + 1, 3 * FULL - 1, FULL, 0, 7, 0, 16 * FULL, 4 * FULL + 9, 16 * FULL, 1]);
+        for mixed in [false, true] {
+            told_apart(mixed);
+        }
+    }
+
+    fn told_apart(mixed: bool) {
+        let chunks = [5, FULL + 1, 3 * FULL - 1, FULL, 0, 7, 0, 16 * FULL, 4 * FULL + 9, 16 * FULL, 1];
+        let (runs, of) = runs_of(&chunks, mixed);
         let mut told = 0;
         for (at, run) in runs.iter().enumerate() {
             let whole: Vec<usize> = (0..runs.len()).filter(|&other| of[other] == of[at]).collect();
@@ -282,9 +300,9 @@ mod tests {
         }
         assert_eq!(told, runs.len() - 2);
         // A writer with longer chunks, and frames longer than there are: left to the store.
-        let (runs, _) = runs_of(&[40 * FULL + 5]);
-        assert!(one_chunk(&runs, 32).is_none() && one_chunk(&runs, 39).is_none());
+        let (runs, _) = runs_of(&[40 * FULL + 5], mixed);
+        assert!(one_chunk(&runs, runs.len() - 8).is_none() && one_chunk(&runs, runs.len() - 1).is_none());
         let long = [Run { len: FULL + 1, ..runs[0] }];
-        assert!(one_chunk(&long, 0).is_none() && one_chunk(&runs, 99).is_none());
+        assert!(one_chunk(&long, 0).is_none() && one_chunk(&runs, runs.len() + 9).is_none());
     }
 }

@@ -7,7 +7,7 @@ use crate::beside;
 use backupengine_format::footer::{Footer, FooterContent};
 use backupengine_format::pack::{codec, find_end};
 use backupengine_format::trailer::{TRAILER_LEN, Trailer};
-use backupengine_model::{FrameKind, PackRef, SessionNo};
+use backupengine_model::{FrameKind, FrameLen, PackRef, SessionNo};
 use backupengine_store::{BlobKey, BlobKind, ErrorKind, Got, Range, StoreError};
 use backupengine_vault::Vault;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,8 +162,9 @@ fn places(pack: PackRef, footer: &Footer) -> Vec<(DedupKey, Place)> {
         for content in &frame.contents {
             match *content {
                 FooterContent::Chunk { id, frames } => {
-                    let lens: Vec<u32> =
-                        footer.frames[index..].iter().take(frames as usize).map(|f| f.stored_len).collect();
+                    let frames_of = footer.frames[index..].iter().take(frames as usize);
+                    let lens: Vec<FrameLen> =
+                        frames_of.map(|f| FrameLen { stored: f.stored_len, plain: f.plain_len }).collect();
                     if lens.len() == frames as usize {
                         let place = Place { pack, offset, content: Content::Chunk { lens } };
                         out.push((DedupKey { id, piece: false }, place));

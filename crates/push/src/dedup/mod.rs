@@ -18,7 +18,7 @@ pub(crate) use index::Dedup;
 pub(crate) use known::Known;
 pub use mend::{IndexState, mend_index};
 
-use backupengine_model::{ContentId, FrameRef, PackRef};
+use backupengine_model::{ContentId, FrameLen, FrameRef, PackRef};
 use backupengine_seal::ContentIdKey;
 
 /// What a tag of the index is for: a block of records, the end of a segment, the name of a short piece.
@@ -63,8 +63,8 @@ pub(crate) enum Seen {
 pub(crate) enum Content {
     /// Whole frames, one behind the other.
     Chunk {
-        /// Their lengths in the pack.
-        lens: Vec<u32>,
+        /// Their lengths.
+        lens: Vec<FrameLen>,
     },
     /// Part of one frame.
     Piece {

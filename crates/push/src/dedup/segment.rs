@@ -10,7 +10,7 @@
 //! **Where it is tested.** Below.
 use super::{Content, DedupKey, Place};
 use super::{ROLE_BLOCK, ROLE_END};
-use backupengine_model::{ContentId, PackRef, SessionNo};
+use backupengine_model::{ContentId, FrameLen, PackRef, SessionNo};
 use backupengine_seal::{ContentIdKey, STATE_TAG_LEN};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -18,7 +18,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const MAGIC: &[u8; 8] = b"BKEDEDU2";
+const MAGIC: &[u8; 8] = b"BKEDEDU3";
 /// Magic, number of records, where the blocks end, numbers of packs, fences and words of the filter; then the tag.
 const TAIL_LEN: usize = 40 + STATE_TAG_LEN;
 const FENCE_LEN: u64 = 28 + STATE_TAG_LEN as u64;
@@ -107,7 +107,7 @@ impl SegmentWriter {
         let piece = match &place.content {
             Content::Chunk { lens } => {
                 self.side.push(lens.len() as u32);
-                self.side.extend_from_slice(lens);
+                lens.iter().for_each(|len| self.side.extend_from_slice(&[len.stored, len.plain]));
                 0
             }
             Content::Piece { stored_len, inner } => {
@@ -297,8 +297,14 @@ impl Segment {
                 let content = if piece {
                     Content::Piece { stored_len: side(at)?, inner: side(at + 1)? }
                 } else {
-                    let lens = (1..=side(at)? as usize).map(|i| side(at + i)).collect::<Result<_, _>>()?;
-                    Content::Chunk { lens }
+                    let first = at.saturating_add(1);
+                    let len = |i| {
+                        io::Result::Ok(FrameLen {
+                            stored: side(first + i * 2)?,
+                            plain: side(first + i * 2 + 1)?,
+                        })
+                    };
+                    Content::Chunk { lens: (0..side(at)? as usize).map(len).collect::<Result<_, _>>()? }
                 };
                 Ok((DedupKey { id, piece }, Place { pack, offset, content }))
             })
@@ -320,7 +326,7 @@ pub(super) mod tests {
         let content = if piece {
             Content::Piece { stored_len: n + 17, inner: n }
         } else {
-            Content::Chunk { lens: (0..n % 17).collect() }
+            Content::Chunk { lens: (0..n % 17).map(|i| FrameLen { stored: i, plain: n - i }).collect() }
         };
         (DedupKey { id: ContentId(id), piece }, Place { pack, offset: n * 3, content })
     }

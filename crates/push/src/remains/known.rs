@@ -4,9 +4,10 @@
 //! made. Tested below and in `tests/damage`.
 use crate::dedup::{Content, DedupKey, Place, short_key};
 use backupengine_format::footer::{Footer, FooterContent};
-use backupengine_model::{ContentId, FrameRef, PackRef};
+use backupengine_model::{ContentId, FrameLen, FrameRef, PackRef};
 use backupengine_seal::ContentIdKey;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 /// A chunk of a large file: frames one behind the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,27 +15,28 @@ pub(super) struct Chunk {
     pub(super) id: ContentId,
     /// Its first frame.
     pub(super) first: FrameRef,
-    /// Stored lengths of all.
-    pub(super) lens: Vec<u32>,
+    /// Lengths of all.
+    pub(super) lens: Vec<FrameLen>,
 }
 
 impl Chunk {
-    /// Offset of its last frame in the pack.
-    pub(super) fn last_offset(&self) -> Option<u32> {
-        let before = self.lens.get(..self.lens.len().checked_sub(1)?)?;
-        before.iter().try_fold(self.first.offset, |at, len| at.checked_add(*len))
-    }
-
-    /// Which of its frames this is.
-    fn number_of(&self, at: &FrameRef) -> Option<usize> {
-        let mut offset = self.first.offset;
-        for (number, len) in self.lens.iter().enumerate() {
+    /// Which of its bytes this frame holds.
+    fn part(&self, at: &FrameRef) -> Option<Range<usize>> {
+        let (mut offset, mut from) = (self.first.offset, 0_usize);
+        for len in &self.lens {
+            let to = from.checked_add(len.plain as usize)?;
             if offset == at.offset {
-                return (*len == at.stored_len).then_some(number);
+                return (len.stored == at.stored_len).then_some(from..to);
             }
-            offset = offset.checked_add(*len)?;
+            offset = offset.checked_add(len.stored)?;
+            from = to;
         }
         None
+    }
+
+    /// Length of all of it, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.lens.iter().map(|len| u64::from(len.plain)).sum()
     }
 }
 
@@ -55,7 +57,7 @@ impl Contents {
         for (key, Place { pack, offset, content }) in records {
             match content {
                 Content::Chunk { lens } => {
-                    let stored_len = lens.first().copied().unwrap_or_default();
+                    let stored_len = lens.first().map_or(0, |len| len.stored);
                     let first = FrameRef { pack, offset, stored_len };
                     self.ids.insert(key);
                     self.chunks.entry(pack).or_default().insert(offset, Chunk { id: key.id, first, lens });
@@ -76,7 +78,9 @@ impl Contents {
                 match *content {
                     FooterContent::Chunk { id, frames } => {
                         let frames = footer.frames[index..].iter().take(frames as usize);
-                        let lens: Vec<u32> = frames.map(|frame| frame.stored_len).collect();
+                        let lens = frames
+                            .map(|frame| FrameLen { stored: frame.stored_len, plain: frame.plain_len })
+                            .collect();
                         let first = FrameRef { pack, offset, stored_len: frame.stored_len };
                         self.ids.insert(DedupKey { id, piece: false });
                         self.chunks.entry(pack).or_default().insert(offset, Chunk { id, first, lens });
@@ -91,12 +95,12 @@ impl Contents {
         }
     }
 
-    /// Chunks that this frame is one of, and which.
-    pub(super) fn chunks_with(&self, at: &FrameRef) -> Vec<(Chunk, usize)> {
+    /// Chunks that this frame is one of, and which bytes of them it holds.
+    pub(super) fn chunks_with(&self, at: &FrameRef) -> Vec<(Chunk, Range<usize>)> {
         let Some(chunks) = self.chunks.get(&at.pack) else { return Vec::new() };
         // The nearest that begins before or here; frames of two chunks do not lie among each other.
         let nearest = chunks.range(..=at.offset).next_back();
-        let found = nearest.and_then(|(_, chunk)| Some((chunk.clone(), chunk.number_of(at)?)));
+        let found = nearest.and_then(|(_, chunk)| Some((chunk.clone(), chunk.part(at)?)));
         found.into_iter().collect()
     }
 
@@ -144,23 +148,23 @@ mod tests {
     fn frames_are_found_in_their_chunks() {
         let chunk = |id: u8, lens: &[u32], offset| {
             let key = DedupKey { id: ContentId([id; 16]), piece: false };
-            (key, Place { pack: pack(), offset, content: Content::Chunk { lens: lens.to_vec() } })
+            let lens = lens.iter().map(|&stored| FrameLen { stored, plain: stored * 3 }).collect();
+            (key, Place { pack: pack(), offset, content: Content::Chunk { lens } })
         };
         let mut contents = Contents::default();
         contents.learn(vec![chunk(1, &[10, 20, 5], 100), chunk(2, &[9], 135)]);
         let of = |offset, len| {
             let found = contents.chunks_with(&at(offset, len));
-            found.first().map(|(chunk, number)| (chunk.id.0[0], *number))
+            found.into_iter().next().map(|(chunk, held)| (chunk.id.0[0], held))
         };
         assert_eq!(
             [of(100, 10), of(110, 20), of(130, 5), of(135, 9)].map(Option::unwrap),
-            [(1, 0), (1, 1), (1, 2), (2, 0)]
+            [(1, 0..30), (1, 30..90), (1, 90..105), (2, 0..27)]
         );
         for absent in [of(99, 10), of(100, 11), of(111, 20), of(144, 9)] {
             assert_eq!(absent, None);
         }
-        let found = contents.chunks_with(&at(100, 10)).remove(0).0;
-        assert_eq!(found.last_offset(), Some(130));
+        assert_eq!(contents.chunks_with(&at(100, 10)).remove(0).0.len(), 105);
         let other = PackRef { salt: [6; 8], ..pack() };
         assert!(contents.chunks_with(&FrameRef { pack: other, ..at(100, 10) }).is_empty());
     }
@@ -178,7 +182,7 @@ mod tests {
         };
         let mut contents = Contents::default();
         contents.read(pack(), &footer);
-        assert_eq!(contents.chunks_with(&at(30, 30)).remove(0).1, 1);
+        assert_eq!(contents.chunks_with(&at(30, 30)).remove(0).1, 9..18);
         assert!(contents.lies_at(&ids(), piece, &at(60, 30), 4));
         assert!(!contents.lies_at(&ids(), piece, &at(60, 30), 3));
         assert!(!contents.lies_at(&ids(), chunk, &at(60, 30), 4));

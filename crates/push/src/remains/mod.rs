@@ -65,15 +65,13 @@ impl LiveRemains {
 
     /// One frame of a chunk, as the bytes of a file from `start` on.
     fn run(&self, sought: &mut Sought, lost: &LostFrame<'_>) -> Option<Vec<u8>> {
-        let chunks: Vec<(Chunk, usize)> = sought.contents.chunks_with(&lost.at);
-        for (chunk, number) in chunks {
-            let from = number * DATA_FRAME_MAX;
-            let part =
-                |bytes: &[u8]| bytes.get(from..bytes.len().min(from + DATA_FRAME_MAX)).map(<[u8]>::to_vec);
+        for (chunk, held) in sought.contents.chunks_with(&lost.at) {
+            let from = held.start as u64;
+            let part = |bytes: &[u8]| bytes.get(held.clone()).map(<[u8]>::to_vec);
             if let Some((_, bytes)) = sought.last.as_ref().filter(|(first, _)| *first == chunk.first) {
                 return part(bytes);
             }
-            let Some(bytes) = self.whole_chunk(sought, &chunk, from as u64, lost) else { continue };
+            let Some(bytes) = self.whole_chunk(sought, &chunk, from, lost) else { continue };
             let found = part(&bytes);
             sought.last = Some((chunk.first, bytes));
             return found;
@@ -89,22 +87,12 @@ impl LiveRemains {
         from: u64,
         lost: &LostFrame<'_>,
     ) -> Option<Vec<u8>> {
-        let before = (chunk.lens.len().checked_sub(1)? * DATA_FRAME_MAX) as u64;
-        let last = chunk.last_offset().and_then(|offset| lost.plain_lens.get(&offset));
         let good = |bytes: &Vec<u8>| self.ids.content_id(bytes) == chunk.id;
         for used in lost.uses {
             let FrameUse::Run { path, start } = used else { continue };
             let Some(start) = start.checked_sub(from) else { continue };
             let Ok(file) = SourceFile::open_file(&real_path(path)) else { continue };
-            let found = match last {
-                Some(last) => read(&file, start, before + u64::from(*last)).filter(good),
-                // Where nobody says how long the last frame is, the content does.
-                None => read_up_to(&file, start, self.chunker.params().max as u64).map(|mut bytes| {
-                    bytes.truncate(self.chunker.cut(&bytes).clamp(1.min(bytes.len()), bytes.len()));
-                    bytes
-                }),
-            };
-            if let Some(bytes) = found.filter(good) {
+            if let Some(bytes) = read(&file, start, chunk.len()).filter(good) {
                 return Some(bytes);
             }
         }

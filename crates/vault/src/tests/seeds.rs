@@ -5,7 +5,7 @@ use crate::fixture::{Counting, PackWriter, TreeWriter, World, holds};
 use crate::{Locked, SeedPlace, Seeds, Vault, VaultConfig};
 use backupengine_format::page::{Content, Extent, ExtentPage, ExtentPageRef, ExtentRows};
 use backupengine_model::{
-    Attributes, ContentId, ContentReader, FrameKind, FrameRef, NodeId, SessionNo, TreePath,
+    Attributes, ContentId, ContentReader, FrameKind, FrameLen, FrameRef, NodeId, SessionNo, TreePath,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use std::time::Duration;
 const FULL: usize = 256 << 10;
 
 /// A place, owned: its first frame, and lengths, or where it begins inside.
-type Place = (FrameRef, Vec<u32>, Option<u32>);
+type Place = (FrameRef, Vec<FrameLen>, Option<u32>);
 
 fn owned(at: &SeedPlace<'_>) -> Place {
     match *at {
@@ -75,8 +75,26 @@ struct Garden {
     fake: Arc<Fake>,
 }
 
-/// Chunks of these lengths; 0 is a hole of 70 000 bytes.
+/// Chunks of these lengths in full frames; 0 is a hole of 70 000 bytes.
 fn garden(chunks: &[usize], paged: bool) -> Garden {
+    garden_in(chunks, paged, full)
+}
+
+/// How a chunk is cut into frames.
+type Cut = fn(&[u8]) -> Vec<&[u8]>;
+
+fn full(bytes: &[u8]) -> Vec<&[u8]> {
+    bytes.chunks(FULL).collect()
+}
+
+/// Frames as a push cuts them where part of a file shrinks and the rest does not: each second one is eight short ones.
+fn mixed(bytes: &[u8]) -> Vec<&[u8]> {
+    let parts = |(n, part): (usize, _)| <[u8]>::chunks(part, if n % 2 == 0 { FULL / 8 } else { FULL });
+    bytes.chunks(FULL).enumerate().flat_map(parts).collect()
+}
+
+/// Chunks of these lengths, cut into frames like this.
+fn garden_in(chunks: &[usize], paged: bool, cut: Cut) -> Garden {
     let mut world = World::new();
     let ids = world.keyring.content_ids();
     let fake = Arc::new(Fake::default());
@@ -92,13 +110,17 @@ fn garden(chunks: &[usize], paged: bool) -> Garden {
                 rows.push(Extent { len: bytes.len() as u64, frame: None });
                 continue;
             }
-            let frames: Vec<FrameRef> =
-                bytes.chunks(FULL).map(|frame| pack.raw(FrameKind::Data, frame)).collect();
-            let lens = frames.iter().map(|frame| frame.stored_len).collect();
+            let parts = cut(bytes);
+            let frames: Vec<FrameRef> = parts.iter().map(|part| pack.raw(FrameKind::Data, part)).collect();
+            let len = |(part, frame): (&&[u8], &FrameRef)| FrameLen {
+                stored: frame.stored_len,
+                plain: part.len() as u32,
+            };
+            let lens = parts.iter().zip(&frames).map(len).collect();
             known.known.lock().unwrap().insert((key.content_id(bytes), (frames[0], lens, None)));
             let row =
-                |(part, frame): (&[u8], &FrameRef)| Extent { len: part.len() as u64, frame: Some(*frame) };
-            rows.extend(bytes.chunks(FULL).zip(&frames).map(row));
+                |(part, frame): (&&[u8], &FrameRef)| Extent { len: part.len() as u64, frame: Some(*frame) };
+            rows.extend(parts.iter().zip(&frames).map(row));
         }
         if !paged {
             return Content::Extents(rows);
@@ -167,12 +189,14 @@ impl Garden {
 
 #[test]
 fn what_is_the_same_on_this_device_is_not_fetched() {
-    for paged in [false, true] {
-        let garden = garden(&CHUNKS, paged);
+    for (paged, cut, pages) in
+        [(false, full as Cut, 0), (true, full, 6), (false, mixed, 0), (true, mixed, 22)]
+    {
+        let garden = garden_in(&CHUNKS, paged, cut);
         let vault = garden.vault();
         let opened = garden.check(&vault);
         // Extent pages are the snapshot's own.
-        assert_eq!(opened, if paged { 6 } else { 0 }, "{:?}", vault.stats());
+        assert_eq!(opened, pages, "{:?}", vault.stats());
         assert!(vault.stats().bytes_seeded >= garden.files["large"].len() as u64 - 70_000);
         // Without seeds all of it comes from the store.
         let plain = garden.world.vault();
@@ -187,7 +211,7 @@ fn whatever_became_of_the_files_the_snapshot_is_shown() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    let garden = garden(&CHUNKS, false);
+    let garden = garden_in(&CHUNKS, false, mixed);
     let all_known = garden.fake.known.lock().unwrap().clone();
     let mut seeded = 0;
     for round in 0..60 {
@@ -244,13 +268,14 @@ fn a_place_must_be_the_very_one() {
 
 #[test]
 fn a_file_that_disappoints_is_left_alone() {
-    let garden = garden(&[FULL / 2; 20], false);
+    const HALF: usize = FULL / 2 + 1;
+    let garden = garden(&[HALF; 20], false);
     garden.change("large", |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1));
     let vault = garden.vault();
     let large = id(&vault, garden.session, "large");
     let mut out = [0; 10];
     for n in 0..20 {
-        vault.read_at(large, n * FULL as u64 / 2, &mut out).unwrap();
+        vault.read_at(large, n * HALF as u64, &mut out).unwrap();
     }
     assert_eq!(garden.fake.reads(), 3);
     // Another file is another matter.
