@@ -305,7 +305,7 @@ mod tests {
             |frames: Vec<PlainFrame>| frames.iter().map(|f| (f.bytes[0], f.plain_len)).collect::<Vec<_>>();
         let (full, short) = (DATA_FRAME_MAX as u32, RAW_MAX as u32);
         let frames = sealer.chunk(&mixed, &texture);
-        let bytes: Vec<u8> = frames.iter().flat_map(|frame| opened(frame)).collect();
+        let bytes: Vec<u8> = frames.iter().flat_map(opened).collect();
         assert!(bytes == mixed, "nothing is lost where frames are short");
         // Once part of the file shrank, what does not is kept in short frames.
         let shorts = [(codec::RAW, short); DATA_FRAME_MAX / RAW_MAX];
