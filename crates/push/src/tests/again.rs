@@ -1,7 +1,8 @@
 //! Pushing again: what did not change costs nothing, what is known is not stored twice.
-use super::{Bench, assert_shows, noise};
-use backupengine_model::{Class, SessionNo, TreeReader as _};
+use super::{Bench, assert_shows, noise, resolve};
+use backupengine_model::{Class, ContentReader as _, SessionNo, TreeReader as _};
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::AtomicBool;
 
 fn tree(bench: &Bench) {
@@ -85,6 +86,53 @@ fn content_that_moves_or_repeats_is_stored_once() {
     let (session, stats) = bench.push();
     assert!(stats.bytes_new <= 4 << 20 && stats.chunks_reused > 0, "{stats:?}");
     assert_shows(&bench, session);
+}
+
+/// Bytes that a reader fetches for 4 KiB of a file that is not there yet.
+fn fetched_for_a_little(bench: &Bench, session: SessionNo, name: &str, offset: u64) -> u64 {
+    let vault = bench.vault();
+    let id = resolve(&vault, session, &bench.src(name)).unwrap();
+    let before = vault.stats().bytes_fetched;
+    let mut out = [0; 4096];
+    vault.read_at(id, offset, &mut out).unwrap();
+    let bytes = fs::read(bench.src(name)).unwrap();
+    assert!(out == bytes[offset as usize..][..4096], "{name}");
+    vault.stats().bytes_fetched - before
+}
+
+#[test]
+fn of_an_image_a_little_is_fetched_and_it_is_stored_once() {
+    const FRAME: u64 = (32 << 10) + 17;
+    const FULL: u64 = (256 << 10) + 17;
+    let mut bench = Bench::new();
+    let image = [b"some text ".repeat(40_000), noise(1, 3 << 20)].concat();
+    bench.write("image", &image);
+    bench.write("film", &noise(2, 3 << 20));
+    // As large as one reader takes whole, and larger: with a hole in front of noise.
+    for (name, len) in [("sparse", 3 << 20), ("sparser", 9 << 20)] {
+        let file = fs::File::create(bench.src(name)).unwrap();
+        file.set_len(len).unwrap();
+        file.write_all_at(&noise(len, 1 << 20), 2 << 20).unwrap();
+    }
+    let wanted = [("image", FRAME), ("film", FULL), ("sparse", FRAME), ("sparser", FRAME)];
+    let look = |bench: &Bench, session| {
+        assert_shows(bench, session);
+        for (name, most) in wanted {
+            // The end of a chunk may lie there, and two frames.
+            let fetched = fetched_for_a_little(bench, session, name, (5 << 19) + 100);
+            assert!(fetched <= 2 * most && fetched > most / 2, "{name}: {fetched}");
+        }
+    };
+    let (session, _) = bench.push();
+    look(&bench, session);
+    // Found again by another device, whose index is made from footers, and in the index as it is kept.
+    bench.other_device();
+    for copy in [None, Some("copy")] {
+        copy.into_iter().for_each(|name| bench.write(name, &image));
+        let (session, stats) = bench.push();
+        assert!(stats.bytes_new == 0 && stats.chunks_reused > 1, "{stats:?}");
+        look(&bench, session);
+    }
 }
 
 #[test]
