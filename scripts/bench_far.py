@@ -19,6 +19,8 @@ import urllib.parse
 
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PASSWORD = "a bench of three horses"
+# What is far away takes nothing of this machine: memory for each answer is not mapped and given back anew.
+KEEPS = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824:glibc.malloc.arena_max=2"
 PATIENCE = 120  # seconds for PostgreSQL to be made and started
 
 
@@ -50,6 +52,7 @@ class Far:
             self.child = subprocess.Popen(
                 [self.program, self.data, "--delay", str(self.delay), "--rate", str(self.rate), "--port", port],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,
+                env={**os.environ, "GLIBC_TUNABLES": KEEPS},
             )
         try:
             said = self.answer(PATIENCE)

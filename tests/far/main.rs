@@ -12,7 +12,7 @@ mod store;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use link::{Link, join};
+use link::{Connection, Link, Way, join};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use serde_json::json;
@@ -22,14 +22,13 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use store::{Slow, Store};
-use tokio::io::split;
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use backupengine_tests::account::{Dev, DevConfig};
 
-/// Between the link and the store, which are in one process.
+/// Of what is asked of the store, which is in this process; what it answers goes to the link at once.
 const PIPE: usize = 1 << 20;
 
 #[tokio::main]
@@ -87,12 +86,16 @@ async fn serve(data: PathBuf, delay: u64, rate: u64, port: u16) {
     tokio::spawn(async move {
         while let Ok((socket, _)) = far.accept().await {
             drop(socket.set_nodelay(true));
-            let (here, there) = tokio::io::duplex(PIPE);
+            let connection = Connection::new(Arc::clone(&link));
+            let (near, answers) = socket.into_split();
+            let (asked, there) = tokio::io::simplex(PIPE);
+            let (answers, _) = connection.sender(Way::Down, answers);
             let service = service.clone();
             tokio::spawn(async move {
-                drop(http1::Builder::new().serve_connection(TokioIo::new(there), service).await);
+                let io = TokioIo::new(tokio::io::join(asked, answers));
+                drop(http1::Builder::new().serve_connection(io, service).await);
             });
-            tokio::spawn(join(Arc::clone(&link), socket.into_split(), split(here)));
+            tokio::spawn(async move { connection.carry(Way::Up, near, there).await });
         }
     });
 

@@ -16,7 +16,7 @@ use s3s::dto::{
 use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -63,12 +63,18 @@ impl Store {
     async fn get(&self, input: GetObjectInput) -> S3Result<S3Response<GetObjectOutput>> {
         let path = self.path(&input.bucket, &input.key).ok_or_else(|| s3_error!(NoSuchKey))?;
         let read = move || -> S3Result<(Vec<u8>, u64, u64, Timestamp)> {
-            let file = File::open(path).map_err(|_| s3_error!(NoSuchKey))?;
+            let mut file = File::open(path).map_err(|_| s3_error!(NoSuchKey))?;
             let about = file.metadata().map_err(|_| s3_error!(InternalError))?;
             let (total, changed) = (about.len(), about.modified().map_err(|_| s3_error!(InternalError))?);
             let range = input.range.map_or(Ok(0..total), |range| range.check(total))?;
-            let mut bytes = vec![0; (range.end - range.start) as usize];
-            file.read_exact_at(&mut bytes, range.start).map_err(|_| s3_error!(InternalError))?;
+            let length = range.end - range.start;
+            let mut bytes = Vec::with_capacity(length as usize);
+            let read = file
+                .seek(SeekFrom::Start(range.start))
+                .and_then(|_| file.take(length).read_to_end(&mut bytes));
+            if read.map_err(|_| s3_error!(InternalError))? as u64 != length {
+                return Err(s3_error!(InternalError));
+            }
             Ok((bytes, range.start, total, changed.into()))
         };
         let asked_for_part = input.range.is_some();
