@@ -277,14 +277,9 @@ impl<'a> Assembler<'a> {
         let count = &self.shared.progress.count;
         let key = DedupKey { id: chunk.id, piece: false };
         let found = self.find(chunk.seen, &key);
-        // Sealed by a device of the vault, but no reason to write a file that nobody can read.
-        let is_whole = |lens: &[FrameLen]| {
-            lens.iter().map(|len| u64::from(len.plain)).sum::<u64>() == chunk.len
-                && lens.iter().all(|len| len.plain > 0)
-        };
-        if let Some(Place { pack, offset, content: Stored::Chunk { lens } }) = found
-            && is_whole(&lens)
-        {
+        // A place that a reader took was looked at there: then there are no frames to place.
+        let found = found.filter(|place| place.is_chunk_of(chunk.len));
+        if let Some(Place { pack, offset, content: Stored::Chunk { lens } }) = found {
             count.chunks_reused.add(1);
             self.fresh += if pack.session == self.session { chunk.len } else { 0 };
             return Ok((pack, offset, lens));

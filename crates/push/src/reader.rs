@@ -64,9 +64,14 @@ fn perform(shared: &Shared<'_>, sealer: &mut Sealer, job: Job) {
 /// Hashes a chunk and compresses it unless it is stored already.
 pub(crate) fn chunk(shared: &Shared<'_>, sealer: &mut Sealer, bytes: &[u8], texture: &Texture) -> ChunkOut {
     let id = shared.ids.content_id(bytes);
+    let len = bytes.len() as u64;
     let seen = shared.dedup.map_or(Seen::Nowhere, |dedup| dedup.look(&DedupKey { id, piece: false }));
-    let frames = if matches!(seen, Seen::At(_)) { Vec::new() } else { sealer.chunk(bytes, texture) };
-    ChunkOut { id, len: bytes.len() as u64, seen, frames }
+    let (seen, frames) = match seen {
+        Seen::At(place) if place.is_chunk_of(len) => (Seen::At(place), Vec::new()),
+        Seen::At(_) => (Seen::Nowhere, sealer.chunk(bytes, texture)),
+        seen => (seen, sealer.chunk(bytes, texture)),
+    };
+    ChunkOut { id, len, seen, frames }
 }
 
 /// Hashes a piece, and looks up what is long enough.

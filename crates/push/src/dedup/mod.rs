@@ -76,10 +76,40 @@ pub(crate) enum Content {
 }
 
 impl Place {
+    /// Whether a chunk of so many bytes can lie there. What else a device of the vault says was sealed by it, but a file
+    /// of such frames could not be read.
+    pub(crate) fn is_chunk_of(&self, len: u64) -> bool {
+        let Content::Chunk { lens } = &self.content else { return false };
+        lens.iter().all(|len| len.plain > 0)
+            && lens.iter().map(|len| u64::from(len.plain)).sum::<u64>() == len
+    }
+
     /// Of a piece.
     pub(crate) fn of_piece(frame: FrameRef, inner: u32) -> Self {
         let content = Content::Piece { stored_len: frame.stored_len, inner };
         Self { pack: frame.pack, offset: frame.offset, content }
+    }
+}
+
+/// Changes every place that the index in this folder names, as who has the vault's keys could.
+#[cfg(test)]
+pub(crate) fn forge(
+    folder: &std::path::Path,
+    keyring: &backupengine_seal::Keyring,
+    change: impl Fn(&mut Place),
+) {
+    let ids = keyring.content_ids();
+    let manifest = manifest::Manifest::load(&index::manifest_path(folder), keyring.vault()).unwrap();
+    for listed in manifest.segments {
+        let path = index::segment_path(folder, listed.number);
+        let segment = segment::Segment::open(&path, &ids).unwrap();
+        let blocks: Vec<_> = (0..segment.blocks()).flat_map(|block| segment.block(block).unwrap()).collect();
+        let mut writer = segment::SegmentWriter::create(&path, listed.records, &ids).unwrap();
+        for (key, mut place) in blocks {
+            change(&mut place);
+            writer.push(&key, &place).unwrap();
+        }
+        writer.finish().unwrap();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pushing again: what did not change costs nothing, what is known is not stored twice.
 use super::{Bench, assert_shows, noise, resolve};
-use backupengine_model::{Class, ContentReader as _, SessionNo, TreeReader as _};
+use crate::dedup::{Content, forge};
+use backupengine_model::{Class, ContentReader as _, FrameLen, SessionNo, TreeReader as _};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::AtomicBool;
@@ -132,6 +133,31 @@ fn of_an_image_a_little_is_fetched_and_it_is_stored_once() {
         let (session, stats) = bench.push();
         assert!(stats.bytes_new == 0 && stats.chunks_reused > 1, "{stats:?}");
         look(&bench, session);
+    }
+}
+
+#[test]
+fn places_that_cannot_hold_a_chunk_are_not_taken() {
+    let changes: [fn(&mut Vec<FrameLen>); 4] = [
+        |lens| lens[0].plain -= 1,
+        |lens| lens[0].plain = 0,
+        |lens| lens.push(FrameLen { stored: 17, plain: 0 }),
+        |lens| lens.truncate(1),
+    ];
+    for change in changes {
+        let bench = Bench::new();
+        bench.write("large", &noise(1, 6 << 20));
+        let (_, first) = bench.push();
+        let keyring = bench.vault().keyring().clone();
+        forge(&bench.state().join(format!("dedup-{}", keyring.vault())), &keyring, |place| {
+            if let Content::Chunk { lens } = &mut place.content {
+                change(lens);
+            }
+        });
+        bench.write("copy", &noise(1, 6 << 20));
+        let (session, stats) = bench.push();
+        assert_eq!(stats.bytes_new, first.bytes_new, "it is stored again");
+        assert_shows(&bench, session);
     }
 }
 
