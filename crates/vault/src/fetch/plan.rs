@@ -30,7 +30,7 @@ pub(crate) const OPENED: Windows =
     Windows { first: 256 << 10, growth: 2, most: 8 << 20, step: 4 << 20, from_start: 0 };
 /// What is fetched ahead across a network: up to what is on its way on a fast and far link.
 pub(crate) const FETCHED: Windows =
-    Windows { first: 2 << 20, growth: 8, most: 64 << 20, step: 4 << 20, from_start: 32 };
+    Windows { first: 2 << 20, growth: 8, most: 64 << 20, step: 4 << 20, from_start: 16 };
 
 /// How far from the expected place a read may be and still go on with it: kernels ask for neighbouring
 /// ranges from several threads at once, in any order.
@@ -184,9 +184,9 @@ mod tests {
     fn who_asks_for_much_of_the_beginning_is_followed_further() {
         for (len, window) in [
             (4 * K, 2048 * K),
-            (64 * K, 2048 * K),
-            (128 * K, 4096 * K),
-            (1024 * K, 32_768 * K),
+            (128 * K, 2048 * K),
+            (256 * K, 4096 * K),
+            (1024 * K, 16_384 * K),
             (SIZE, FETCHED.most),
         ] {
             let mut cursors = Cursors::new(FETCHED, FETCHED.most);
