@@ -17,11 +17,12 @@
 //! 4 MiB and not by halves, which let the line run dry; it begins with four times what was asked for; answers smaller than
 //! a block hardly count for the rate, since a connection that was new made a fast line seem slow; what waits to be put on
 //! the disk is given from there. A file of 128 MiB over 40 ms came 1.17 times as fast with a store that reads its disk, 1.29
-//! with one that does not. 2026-11-30: what it begins with is 16 times what was asked for (4 before), as far as comes in a
-//! moment ([`blocks`]): of 1 MiB that keeps the line busy for half a round trip, and the connections that it takes are made
-//! one round trip earlier; of 128 KiB or less it is no more than before. The same file came 1.11 times as fast (medians of
-//! nine in turn; with 32 times no faster, and more in vain where nothing stays). Telling the system of this machine's own disk what will be read (posix_fadvise over the same
+//! with one that does not. Telling the system of this machine's own disk what will be read (posix_fadvise over the same
 //! plan) was tried for stores that are near and brought nothing: small files 2 500 a second with and without it.
+//! 2026-11-30: what a stream begins with is 16 times what was asked for (4 before), as far as comes in a moment ([`blocks`]):
+//! of 1 MiB that keeps the line busy for half a round trip, and the connections that it takes are made one round trip
+//! earlier; of 128 KiB or less it is no more than before. The same file came 1.11 times as fast (medians of nine in turn;
+//! with 32 times no faster, and more in vain where nothing stays). From the first answers on both cores are busy.
 
 pub(crate) mod ahead;
 mod block_on;
