@@ -2,12 +2,13 @@
 //!
 //! May not read the environment or a clock. What always holds: the policy numbers are the writer's matter, no
 //! reader depends on them (format.md 6). Tested with the modules that use them.
+use crate::sealer::RAW_MAX;
 use backupengine_chunk::ChunkParams;
 use backupengine_format::limits::PACK_TARGET;
 use backupengine_model::Timestamp;
 use backupengine_seal::{Certificate, DeviceKey};
 use backupengine_source::WalkConfig;
-use backupengine_vault::SEED_MAX;
+use backupengine_vault::{SEED_MAX, SEED_STEP};
 use std::path::PathBuf;
 
 /// What to push and how.
@@ -53,10 +54,11 @@ pub(crate) const BYTES_IN_FLIGHT: u64 = 32 << 20;
 pub(crate) const READERS_MIN: usize = 4;
 /// Extents a leaf holds for one file; more go to extent pages.
 pub(crate) const EXTENTS_IN_LEAF: usize = 1024;
-/// Rows of one extent page: 1 GiB of a file.
+/// Rows of one extent page: 1 GiB of a file in full frames, an eighth of that in short ones.
 pub(crate) const EXTENT_ROWS: usize = 4096;
 /// Longest chunks are found again by readers that have a live file.
-const _: () = assert!(ChunkParams::DEFAULT.max as u64 == SEED_MAX);
+const _: () =
+    assert!(ChunkParams::DEFAULT.max as u64 == SEED_MAX && (RAW_MAX as u64).is_multiple_of(SEED_STEP));
 /// Below this many bytes a push fills one pack with everything; above, each lane has packs of its own.
 pub(crate) const SHARED_PACK_MAX: u64 = 8 << 20;
 /// Largest top page that is kept inside the root record.

@@ -103,7 +103,7 @@ const WORTH_PERCENT: usize = 97;
 /// database, which programs read here and there. Whoever wants 4 KiB then reads, opens and keeps an eighth of a full frame:
 /// 4 KiB here and there of the bench's image come 1.12 times as fast from a local disk (1.04 with 64 KiB), the whole of it
 /// front to back 0.90 times (0.95). What is noise throughout (films, archives) is read front to back, and keeps full frames.
-const RAW_MAX: usize = 32 << 10;
+pub(crate) const RAW_MAX: usize = 32 << 10;
 
 /// Metadata pages: they have been made small by their encoding.
 const PAGE_LEVEL: i32 = 4;

@@ -93,7 +93,7 @@ pub use keys::NewerKeys;
 pub use leaves::{LeafAt, Leaves};
 pub use remains::{FoundFrame, FrameUse, LostFrame, NoRemains, Remains};
 pub use root::Root;
-pub use seeds::{SEED_MAX, SeedPlace, Seeds};
+pub use seeds::{SEED_MAX, SEED_STEP, SeedPlace, Seeds};
 pub use stats::VaultStats;
 pub use unlock::{Locked, Unlocked};
 pub use ways::{WayIn, Ways, WaysIn};

@@ -29,7 +29,7 @@ pub const SEED_MAX: u64 = 4 << 20;
 const LOOK_BACK: u64 = 2 * SEED_MAX;
 /// Writers end the frames of a chunk, but for its last, at multiples of this, in bytes; where content ends a chunk says
 /// content.
-const STEP: u64 = 32 << 10;
+pub const SEED_STEP: u64 = 32 << 10;
 /// As many times a file may turn out not to hold what it should; then it is asked no more.
 const MISSES: u8 = 3;
 /// Files of which that is remembered.
@@ -190,7 +190,7 @@ fn chunk_around(reading: &Reading<'_>, run: &Run) -> Result<Option<Vec<Run>>, Va
     let mut runs: Vec<Run> = Vec::new();
     reading.visit(from, &mut |next| {
         runs.push(next);
-        let ends = next.start >= run.start && !next.len.is_multiple_of(STEP);
+        let ends = next.start >= run.start && !next.len.is_multiple_of(SEED_STEP);
         let over = ends || next.start >= enough;
         Ok(if over { Next::Enough } else { Next::More })
     })?;
@@ -202,13 +202,13 @@ fn chunk_around(reading: &Reading<'_>, run: &Run) -> Result<Option<Vec<Run>>, Va
 /// place, or puts the next one elsewhere.
 fn goes_on(one: &Run, two: &Run) -> bool {
     let (Some(a), Some(b)) = (one.frame, two.frame) else { return false };
-    one.len.is_multiple_of(STEP)
+    one.len.is_multiple_of(SEED_STEP)
         && one.start + one.len == two.start
         && a.pack == b.pack
         && a.offset.checked_add(a.stored_len) == Some(b.offset)
 }
 
-/// Which of `runs` are a chunk with the one at `at`. Where one ends at a multiple of [`STEP`] right before another, it is
+/// Which of `runs` are a chunk with the one at `at`. Where one ends at a multiple of [`SEED_STEP`] right before another, it is
 /// taken for one of the longest, as in data that no content cuts; else the guess is wrong, and no content id fits.
 fn one_chunk(runs: &[Run], at: usize) -> Option<std::ops::Range<usize>> {
     runs.get(at).filter(|run| run.frame.is_some() && run.len <= DATA_FRAME_MAX as u64)?;
@@ -258,7 +258,7 @@ mod tests {
             let mut left = chunk;
             while left > 0 {
                 let is_short = mixed && (chunk - left) / FULL % 2 == 1;
-                let len = left.min(if is_short { STEP } else { FULL });
+                let len = left.min(if is_short { SEED_STEP } else { FULL });
                 runs.push(Run { start, len, frame: Some(FrameRef { pack, offset, stored_len: 77 }) });
                 of.push(n);
                 (start, offset, left) = (start + len, offset + 77, left - len);

@@ -265,7 +265,7 @@ impl<'a> Dedup<'a> {
             .iter()
             .map(|listed| Segment::open(&self.path(listed.number), &self.ids))
             .collect::<io::Result<_>>()
-            .inspect_err(|error| tracing::warn!(%error, "the dedup index is damaged; it is rebuilt"))
+            .inspect_err(|error| tracing::warn!(%error, "the dedup index does not read, or is of another version; it is made anew from the packs"))
             .ok()?;
         Some(Kept { manifest, segments, loose: HashMap::new() })
     }
