@@ -472,16 +472,16 @@ impl Core {
                 let fetcher = self.opener.fetcher();
                 let to = ahead.to.min(offset.saturating_add(len).saturating_add(fetcher.moment()));
                 if !fetcher.ahead(&self.ranges(reading, ahead.from, to)) {
-                    locked(&self.fetched).fell_short(id, ahead.from);
+                    locked(&self.fetched).fell_short(&ahead, ahead.from);
                 } else if to < ahead.to {
-                    locked(&self.fetched).fell_short(id, to.max(ahead.from));
+                    locked(&self.fetched).fell_short(&ahead, to.max(ahead.from));
                 }
             }
         }
         let ahead = locked(&self.cursors).read(id, offset, len, size);
         let Some(ahead) = ahead else { return };
         if let Some(short) = self.open_ahead(reading, ahead.from, ahead.to) {
-            locked(&self.cursors).fell_short(id, short);
+            locked(&self.cursors).fell_short(&ahead, short);
         }
     }
 

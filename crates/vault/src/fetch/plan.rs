@@ -43,9 +43,12 @@ const CURSORS: usize = 64;
 pub(crate) struct Ahead {
     pub(crate) from: u64,
     pub(crate) to: u64,
+    /// The cursor that asks for it.
+    cursor: u64,
 }
 
 struct Cursor {
+    number: u64,
     file: NodeId,
     /// Where the next read is expected.
     next: u64,
@@ -60,18 +63,20 @@ pub(crate) struct Cursors {
     table: VecDeque<Cursor>,
     windows: Windows,
     budget: u64,
+    /// Cursors there were so far.
+    count: u64,
 }
 
 impl Cursors {
     /// `budget` is what may lie ready and unread, over all cursors, in bytes.
     pub(crate) fn new(windows: Windows, budget: u64) -> Self {
-        Self { table: VecDeque::with_capacity(CURSORS), windows, budget }
+        Self { table: VecDeque::with_capacity(CURSORS), windows, budget, count: 0 }
     }
 
     /// Notes a read of `len` bytes at `offset` of a file of `size` bytes and says what to open ahead.
     pub(crate) fn read(&mut self, file: NodeId, offset: u64, len: u64, size: u64) -> Option<Ahead> {
-        let found = self.table.iter().rposition(|cursor| cursor.file == file && cursor.goes_on(offset));
         let end = offset.saturating_add(len).min(size);
+        let found = self.table.iter().rposition(|cursor| cursor.file == file && cursor.goes_on(offset, end));
         let mut cursor = match found.and_then(|at| self.table.remove(at)) {
             Some(cursor) => cursor,
             None => {
@@ -81,7 +86,9 @@ impl Cursors {
                 let Windows { first, from_start, most, .. } = self.windows;
                 let follow = from_start > 0 && offset == 0 && end < size;
                 let window = if follow { first.max(len.saturating_mul(from_start)).min(most) } else { first };
-                let fresh = Cursor { file, next: end, confirmed: false, window, ahead: 0 };
+                self.count += 1;
+                let fresh =
+                    Cursor { number: self.count, file, next: end, confirmed: false, window, ahead: 0 };
                 if !follow {
                     self.table.push_back(fresh);
                     return None;
@@ -101,17 +108,19 @@ impl Cursors {
         wanted
     }
 
-    /// Takes back what could not be begun: everything of `file` from `at` on that was just handed out.
-    pub(crate) fn fell_short(&mut self, file: NodeId, at: u64) {
-        if let Some(cursor) = self.table.iter_mut().rev().find(|cursor| cursor.file == file) {
+    /// Takes back what could not be begun: everything from `at` on that was handed out.
+    pub(crate) fn fell_short(&mut self, ahead: &Ahead, at: u64) {
+        // Not the one of this file that was used last: another thread may have read elsewhere in between.
+        if let Some(cursor) = self.table.iter_mut().rev().find(|cursor| cursor.number == ahead.cursor) {
             cursor.ahead = cursor.ahead.min(at);
         }
     }
 }
 
 impl Cursor {
-    fn goes_on(&self, offset: u64) -> bool {
-        if self.confirmed { offset.abs_diff(self.next) <= SLACK } else { offset == self.next }
+    fn goes_on(&self, offset: u64, end: u64) -> bool {
+        let near = offset <= self.next.saturating_add(SLACK) && self.next <= end.saturating_add(SLACK);
+        if self.confirmed { near } else { offset == self.next }
     }
 
     fn advance(&mut self, size: u64, share: u64, windows: &Windows) -> Option<Ahead> {
@@ -125,7 +134,7 @@ impl Cursor {
         }
         self.ahead = to;
         self.window = (self.window * windows.growth).min(windows.most);
-        Some(Ahead { from, to })
+        Some(Ahead { from, to, cursor: self.number })
     }
 }
 
@@ -137,6 +146,10 @@ mod tests {
     const K: u64 = 1 << 10;
     const SIZE: u64 = 1 << 30;
     const BUDGET: u64 = 16 << 20;
+
+    fn range(ahead: Ahead) -> (u64, u64) {
+        (ahead.from, ahead.to)
+    }
 
     fn file(place: u32) -> NodeId {
         NodeId { session: SessionNo(1), place }
@@ -191,7 +204,7 @@ mod tests {
         ] {
             let mut cursors = Cursors::new(FETCHED, FETCHED.most);
             let ahead = cursors.read(file(1), 0, len, 2 * SIZE);
-            assert_eq!(ahead, Some(Ahead { from: len, to: len + window }));
+            assert_eq!(ahead.map(range), Some((len, len + window)));
             // Not what begins elsewhere, and not what is at its end already.
             let mut cursors = Cursors::new(FETCHED, FETCHED.most);
             assert_eq!(cursors.read(file(1), 4 * K, len, 2 * SIZE), None);
@@ -251,12 +264,39 @@ mod tests {
         let mut cursors = Cursors::new(OPENED, BUDGET);
         let size = 300 * K;
         cursors.read(file(1), 0, 100 * K, size);
-        assert_eq!(cursors.read(file(1), 100 * K, 100 * K, size), Some(Ahead { from: 200 * K, to: size }));
+        let ahead = cursors.read(file(1), 100 * K, 100 * K, size);
+        assert_eq!(ahead.map(range), Some((200 * K, size)));
         assert_eq!(cursors.read(file(1), 200 * K, 100 * K, size), None);
         cursors.read(file(2), 0, 100 * K, SIZE);
-        let range = cursors.read(file(2), 100 * K, 100 * K, SIZE).unwrap();
-        cursors.fell_short(file(2), range.from);
+        let ahead = cursors.read(file(2), 100 * K, 100 * K, SIZE).unwrap();
+        // Somebody reads elsewhere in the same file meanwhile.
+        cursors.read(file(2), SIZE / 2, 100 * K, SIZE);
+        cursors.fell_short(&ahead, ahead.from);
         let again = cursors.read(file(2), 200 * K, 100 * K, SIZE).unwrap();
         assert_eq!(again.from, 300 * K);
+    }
+
+    /// Threads of the kernel swap neighbouring reads, however long these are; and what is asked for falls short at times. No
+    /// byte of the stream may be left out: whoever came to it would wait a round trip for each read.
+    #[test]
+    fn nothing_of_a_stream_is_left_out() {
+        const M: u64 = 1 << 20;
+        let mut cursors = Cursors::new(FETCHED, FETCHED.most);
+        cursors.read(file(1), 0, M, SIZE);
+        let mut asked = vec![false; 512];
+        for read in 0..400_u64 {
+            let place = 1 + (read ^ 1);
+            if read > 100 {
+                assert!(asked[place as usize], "{place}");
+            }
+            if let Some(ahead) = cursors.read(file(1), place * M, M, SIZE) {
+                let to = if read % 3 == 0 { ahead.from + (ahead.to - ahead.from) / 2 } else { ahead.to };
+                asked[(ahead.from / M) as usize..to.div_ceil(M) as usize].fill(true);
+                if to < ahead.to {
+                    cursors.fell_short(&ahead, to);
+                }
+            }
+            assert_eq!(cursors.table.len(), 1);
+        }
     }
 }

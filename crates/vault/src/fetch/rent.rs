@@ -165,8 +165,9 @@ impl Pack {
         stay: u32,
     ) -> Option<Range<u32>> {
         let goes_on = |cursor: &Cursor| {
-            let slack = if cursor.steps > 0 { SLACK } else { 1 };
-            blocks.start.saturating_add(slack) >= cursor.next && blocks.start <= cursor.next + slack
+            // Of two neighbours the second may be asked for first, however long they are.
+            let (slack, from) = if cursor.steps > 0 { (SLACK, blocks.end) } else { (1, blocks.start) };
+            from.saturating_add(slack) >= cursor.next && blocks.start <= cursor.next + slack
         };
         let Some(at) = self.cursors.iter().rposition(goes_on) else {
             if self.cursors.len() == CURSORS {
