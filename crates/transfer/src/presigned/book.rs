@@ -111,21 +111,26 @@ impl Core {
         }
     }
 
-    /// Has grants asked for that are likely to be needed; nobody waits for them.
+    /// Has grants asked for that are likely to be needed, and connections made; nobody waits for them.
     pub(crate) fn expect(self: &Arc<Self>, keys: &[BlobKey]) {
         if !self.book.looks_ahead {
             return;
         }
-        let mut state = self.book.lock();
-        let mut begin = false;
-        for key in keys.iter().filter(|key| !matches!(key, BlobKey::Envelope(_))) {
-            let good =
-                state.known.get(key).is_some_and(|known| known.received.elapsed() * 3 < known.life * 2);
-            begin |= !good && state.want(*key);
+        let keys: Vec<BlobKey> =
+            keys.iter().filter(|key| !matches!(key, BlobKey::Envelope(_))).copied().collect();
+        {
+            let mut state = self.book.lock();
+            let mut begin = false;
+            for key in &keys {
+                let good =
+                    state.known.get(key).is_some_and(|known| known.received.elapsed() * 3 < known.life * 2);
+                begin |= !good && state.want(*key);
+            }
+            if begin {
+                self.runtime.spawn(Arc::clone(self).gather());
+            }
         }
-        if begin {
-            self.runtime.spawn(Arc::clone(self).gather());
-        }
+        self.warm(&keys);
     }
 
     /// One call for everything that is wanted now; again while more is.

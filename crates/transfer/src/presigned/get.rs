@@ -17,7 +17,7 @@ use tokio::time::timeout;
 const LONGEST: u64 = 256 << 20;
 
 /// How one try ended.
-enum Ended {
+pub(super) enum Ended {
     /// Storage does not take the grant (any more).
     Refused(u16),
     /// It may go well in a moment.
@@ -59,7 +59,7 @@ impl Core {
         }
     }
 
-    async fn get_once(&self, key: BlobKey, range: Range, grant: &Grant) -> Result<Got, Ended> {
+    pub(super) async fn get_once(&self, key: BlobKey, range: Range, grant: &Grant) -> Result<Got, Ended> {
         let mut request = self.http.get(address(grant).map_err(Ended::Final)?);
         match range {
             Range::Whole => {}

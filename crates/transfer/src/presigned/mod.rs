@@ -14,6 +14,7 @@ mod ledger;
 mod ports;
 mod put;
 mod upkeep;
+pub(crate) mod warm;
 
 use crate::http::{client, may_speak};
 use crate::reach::Reach;
@@ -34,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use url::Url;
+use warm::Warmth;
 
 /// Records of snapshots that the opening call brings at most.
 const SNAPSHOTS: u32 = 1000;
@@ -88,6 +90,7 @@ pub(crate) struct Core {
     puts: AtomicU64,
     /// Of object storage.
     reach: Reach,
+    warmth: Warmth,
 }
 
 impl std::fmt::Debug for PresignedStore {
@@ -118,6 +121,7 @@ impl PresignedStore {
             gets: AtomicU64::new(0),
             puts: AtomicU64::new(0),
             reach: Reach::default(),
+            warmth: Warmth::default(),
             spools,
             config,
         };
@@ -134,7 +138,8 @@ impl PresignedStore {
         &self.core.account
     }
 
-    /// Requests to object storage made so far (GET, PUT), tries included: tests count round trips.
+    /// Requests to object storage made so far (GET, PUT), tries included: tests count round trips. What
+    /// nobody waits for, because it only makes connections, does not count.
     pub fn requests(&self) -> (u64, u64) {
         (self.core.gets.load(Ordering::Relaxed), self.core.puts.load(Ordering::Relaxed))
     }

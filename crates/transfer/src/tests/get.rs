@@ -1,9 +1,11 @@
 //! Reading blobs.
 use super::scripted::{Scripted, cut, untrue};
 use super::*;
+use crate::presigned::warm::CONNECTIONS;
 use crate::runtime::handle;
 use backupengine_model::SessionNo;
 use backupengine_store::{BlobKey, BlobReader, ErrorKind, Range, StoreError};
+use std::time::Instant;
 
 const PACK: BlobKey = BlobKey::Pack(SessionNo(1), 0);
 const BLOB: &[u8] = b"0123456789";
@@ -174,4 +176,29 @@ fn many_readers_share_one_call_for_grants() {
         }
     });
     assert_eq!((server.count("urls"), store.requests()), (1, (16, 0)));
+}
+
+#[test]
+fn connections_are_made_before_a_reader_comes_and_not_over_and_over() {
+    for status in [206, 403, 503] {
+        let server = serving(move |seen| match seen.header("range") {
+            "bytes=0-0" => answer(status, &[("content-range", "bytes 0-0/10")], b"0"),
+            _ => answer(200, &[], BLOB),
+        });
+        let (_folder, store) = store(&server.base, 1);
+        // Of what there is no grant for nothing can be asked.
+        store.expect(&[BlobKey::Pack(SessionNo(7), 7), PACK]);
+        let until = Instant::now() + Duration::from_secs(20);
+        let asked = || server.count("first") + server.count("again");
+        while asked() < CONNECTIONS {
+            assert!(Instant::now() < until, "{} connections were made", asked());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        store.expect(&[PACK]);
+        let got = handle().unwrap().block_on(store.get(PACK, Range::Whole)).unwrap();
+        assert_eq!(got.bytes, BLOB);
+        // Once, whatever storage said of it; what is asked for nobody does not count, and says nothing of storage.
+        assert_eq!((asked(), store.requests()), (CONNECTIONS + 1, (1, 0)));
+        assert_eq!(store.away_since(), None);
+    }
 }
