@@ -70,7 +70,7 @@ fn check_looks_at_what_is_stored_and_not_at_the_cache() {
 }
 
 /// Files whose path holds this.
-fn files_below(folder: &Path, part: &str) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path, part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,5 @@
 //! What a mount across a network says of itself: how near files are, what its cache may take, and who waits for what.
+use crate::account_cache::files_below;
 use crate::account_world::Account;
 use crate::json::{Judge, documented};
 use crate::program::{PASSPHRASE, Person, fuse_is_wanted};
@@ -86,6 +87,19 @@ fn files_say_how_near_they_are() {
     let mut names = [0; 1000];
     assert_eq!(rustix::fs::listxattr(&large, &mut names[..]).unwrap(), 0);
     person.run(["unmount", person.at("mnt").to_str().unwrap()]).expect(0);
+
+    // What the line carried is kept for the next mount, once this one has ended.
+    let kept =
+        || files_below(&person.at("home"), "/pace").pop().and_then(|file| fs::read_to_string(file).ok());
+    let until = Instant::now() + Duration::from_secs(30);
+    let pace = loop {
+        match kept().and_then(|pace| pace.trim_end().parse::<u64>().ok()) {
+            Some(pace) => break pace,
+            None => assert!(Instant::now() < until, "nothing was kept of what the line carries"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(pace > 1_000_000, "{pace} bytes a second on this machine's own line");
 
     // On the disk they stay near for the next mount, and for one without the server.
     drop(server);

@@ -28,6 +28,7 @@ mod lease;
 mod log;
 mod mounts;
 mod output;
+mod pace;
 mod pins;
 mod place;
 mod progress;

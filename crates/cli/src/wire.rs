@@ -15,7 +15,7 @@ use crate::error::{Failure, Kind};
 use crate::keychain::{self, Device};
 use crate::output::tell;
 use crate::place::Place;
-use crate::{cache, floor, secret};
+use crate::{cache, floor, pace, secret};
 use backupengine_model::{DeviceId, RootHash, SessionNo, VaultId};
 use backupengine_push::LiveSeeds;
 use backupengine_seal::{RecoveryCode, RootKey, UnlockSecret};
@@ -351,7 +351,9 @@ impl Wire {
         };
         let note_touched = matches!(how.blocks, Blocks::Kept(_));
         let read_ahead_threads = read_ahead_threads();
-        Ok(VaultConfig { memory: how.memory, read_ahead_threads, blocks, note_touched, timeout: how.timeout })
+        let pace = cached.and_then(|vault| pace::load(&pace::path(&self.places.state, vault)));
+        let (memory, timeout) = (how.memory, how.timeout);
+        Ok(VaultConfig { memory, read_ahead_threads, blocks, note_touched, timeout, pace })
     }
 
     /// Refuses a list that shows less than this device has seen. Asks for no root.

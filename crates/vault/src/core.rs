@@ -46,21 +46,25 @@ pub struct VaultConfig {
     /// How long a question to the read ports waits for a store across a network; then it fails as
     /// `ReadFailure::TimedOut`. What is on its way comes nevertheless. `None`: until the store gives up.
     pub timeout: Option<Duration>,
+    /// What the way to a store across a network carried last time ([`Vault::pace`]), in bytes a second: believed until
+    /// something says better. `None`: a household's line.
+    pub pace: Option<u64>,
 }
 
 impl Default for VaultConfig {
     fn default() -> Self {
-        Self { memory: 96 << 20, read_ahead_threads: 2, blocks: None, note_touched: false, timeout: None }
+        let (memory, read_ahead_threads) = (96 << 20, 2);
+        Self { memory, read_ahead_threads, blocks: None, note_touched: false, timeout: None, pace: None }
     }
 }
 
 impl std::fmt::Debug for VaultConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { memory, read_ahead_threads, blocks, note_touched, timeout } = self;
+        let Self { memory, read_ahead_threads, blocks, note_touched, timeout, pace } = self;
         let mut shown = f.debug_struct("VaultConfig");
         shown.field("memory", memory).field("read_ahead_threads", read_ahead_threads);
         shown.field("blocks", &blocks.is_some()).field("note_touched", note_touched);
-        shown.field("timeout", timeout).finish()
+        shown.field("timeout", timeout).field("pace", pace).finish()
     }
 }
 
@@ -135,6 +139,7 @@ impl Vault {
         let sealed = if fetcher.is_far() { 2 } else { 0 };
         let plans = config.read_ahead_threads > 0;
         fetcher.keep(sealed * part, config.blocks.clone(), plans, config.note_touched);
+        fetcher.expect_pace(config.pace);
         let fetched = fetcher.stay();
         let opener = Arc::new(Opener::new(fetcher, keyring, moved));
         let frames = Arc::new(Frames::new(Arc::clone(&opener), (8 - sealed) * part));
@@ -206,6 +211,11 @@ impl Vault {
     /// What reading cost so far.
     pub fn stats(&self) -> VaultStats {
         self.core.opener.fetcher().counters().read()
+    }
+
+    /// What the way to the store carries, in bytes a second, where enough came this time to say so.
+    pub fn pace(&self) -> Option<u64> {
+        self.core.opener.fetcher().pace()
     }
 
     /// Who waits for the store now, and what is on its way.

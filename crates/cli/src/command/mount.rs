@@ -14,7 +14,7 @@ use crate::progress::Bar;
 use crate::select::What;
 use crate::telling::Telling;
 use crate::wire::{Away, How, Opened, Wire, away_text};
-use crate::{background, cache, mounts};
+use crate::{background, cache, mounts, pace};
 use backupengine_fuse::{Mounted, ServeConfig, UnmountError, UnmountHow, mounter, unmount};
 use backupengine_model::{Kind as NodeKind, Timestamp};
 use backupengine_transfer::PresignedStore;
@@ -68,7 +68,7 @@ pub(crate) fn run(wire: &Wire, args: &Mount) -> Result<Outcome, Failure> {
     let mounted = open_and_mount(wire, args, &mountpoint, &budget, what.as_ref(), &stage);
     if args.supervised {
         // Whoever started this one waits for a word.
-        return serve_supervised(mounted);
+        return serve_supervised(wire, mounted);
     }
     let served = mounted?;
     let seen = served.away.as_ref().map(|away| away.seen);
@@ -286,13 +286,14 @@ fn serve(wire: &Wire, served: Served) -> Result<Outcome, Failure> {
     });
     drop(bar);
     drop((telling, lease));
+    keep_pace(wire, &vault);
     done.map_err(|e| Failure::new(Kind::Failed, e).while_doing("the mount ended"))?;
     Ok(Outcome::Done)
 }
 
 /// Serves behind: says first how mounting went, then nothing any more.
-fn serve_supervised(mounted: Result<Served, Failure>) -> Result<Outcome, Failure> {
-    let Served { mounted, away, telling, lease, .. } = match mounted {
+fn serve_supervised(wire: &Wire, mounted: Result<Served, Failure>) -> Result<Outcome, Failure> {
+    let Served { mounted, vault, away, telling, lease } = match mounted {
         Ok(served) => served,
         Err(failure) => {
             background::tell_failure(&failure)?;
@@ -305,8 +306,16 @@ fn serve_supervised(mounted: Result<Served, Failure>) -> Result<Outcome, Failure
     background::tell_ready(away.as_ref().map(|away| away.seen))?;
     let done = mounted.wait();
     drop((telling, lease));
+    keep_pace(wire, &vault);
     done.map_err(|e| Failure::new(Kind::Failed, e).while_doing("the mount ended"))?;
     Ok(Outcome::Done)
+}
+
+/// Keeps what the line carried, for the next mount to begin with.
+fn keep_pace(wire: &Wire, vault: &Vault) {
+    if let Some(seen) = vault.pace() {
+        pace::save(&pace::path(&wire.places.state, vault.keyring().vault()), seen);
+    }
 }
 
 /// Ends the mount when a signal asks for it.

@@ -139,6 +139,16 @@ impl Blocks {
         drop(self.core.kept.set(Kept { memory, disk, plans, touched }));
     }
 
+    /// Counts only before the first answer.
+    pub(crate) fn expect_pace(&self, pace: u64) {
+        self.core.lock().link.expect(pace);
+    }
+
+    /// Bytes a second, where that was seen.
+    pub(crate) fn pace(&self) -> Option<u64> {
+        self.core.lock().link.pace()
+    }
+
     /// Exactly `len` bytes from `offset` on; fewer where the blob ends.
     pub(crate) fn range(
         &self,

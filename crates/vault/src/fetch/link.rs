@@ -13,6 +13,8 @@ const REMEMBERED: usize = 64;
 const ENOUGH: usize = 16;
 /// Bytes a second that are assumed before anything was seen: a household's line, 64 Mbit/s.
 const RATE_FIRST: f64 = 8e6;
+/// No more than this is assumed for a line that was faster last time, 200 Mbit/s: today it may be another one.
+const RATE_TRUSTED: f64 = 25e6;
 /// Share of a new observation in the rate.
 const WEIGHT: f64 = 0.25;
 /// Bytes of an answer that says as much of the rate as one can.
@@ -35,6 +37,18 @@ impl Default for Link {
 }
 
 impl Link {
+    /// Believes in so many bytes a second until something says better; what was seen stays.
+    pub(crate) fn expect(&mut self, pace: u64) {
+        if !self.seen {
+            self.rate = (pace as f64).min(RATE_TRUSTED);
+        }
+    }
+
+    /// Bytes a second, where something that says so was seen.
+    pub(crate) fn pace(&self) -> Option<u64> {
+        self.seen.then_some(self.rate as u64)
+    }
+
     /// Notes an answer of `bytes` bytes that took `took` while `flying` others were under way.
     pub(crate) fn landed(&mut self, bytes: u64, took: Duration, flying: usize) {
         if self.took.len() == REMEMBERED {
@@ -139,6 +153,26 @@ mod tests {
             link.landed(64 << 10, 541 * MS, 0);
         }
         assert!(link.carries(second) < 200_000, "{}", link.carries(second));
+    }
+
+    #[test]
+    fn what_the_line_was_last_time_holds_until_something_says_better() {
+        let second = Duration::from_secs(1);
+        let mut link = Link::default();
+        link.expect(50_000);
+        assert_eq!((link.carries(second), link.pace()), (50_000, None));
+        let mut link = Link::default();
+        link.expect(50_000_000);
+        assert_eq!((link.carries(second), link.pace()), (25_000_000, None));
+        // Small pages say nothing.
+        link.landed(900, 41 * MS, 0);
+        assert_eq!((link.carries(second), link.pace()), (25_000_000, None));
+        // Elsewhere today: the first answer of some length is believed.
+        link.landed(1 << 20, 1041 * MS, 0);
+        let seen = link.pace().unwrap();
+        assert!((900_000..1_200_000).contains(&seen), "{seen}");
+        link.expect(50_000_000);
+        assert_eq!(link.pace(), Some(seen));
     }
 
     #[test]
