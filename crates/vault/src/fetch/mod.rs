@@ -24,9 +24,9 @@
 //! earlier; of 128 KiB or less it is no more than before. The same file came 1.11 times as fast (medians of nine in turn;
 //! with 32 times no faster, and more in vain where nothing stays). From the first answers on both cores are busy.
 //! What was asked for too far is taken back from the cursor that asked, by its number: another thread that read out of order
-//! had begun a second one in the same file, and a part of the file was left to be asked for by whoever came to it (in one
-//! of seven readings of that file, a round trip each). The line is believed to be what it was when the vault was last mounted,
-//! and the store makes connections when somebody comes to a snapshot: 352 to 391 MiB/s, medians of nine in turn.
+//! had begun a second one in the same file, and a part of the file was left to be asked for by whoever came to it, a round
+//! trip for each read. The line is believed to be what it was when the vault was last mounted,
+//! and the store makes connections when somebody comes to a snapshot: 347 to 388 MiB/s, medians of 15 in turn.
 
 pub(crate) mod ahead;
 mod block_on;
