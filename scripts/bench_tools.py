@@ -66,7 +66,8 @@ class Ours(Tool):
             self.env["BACKUPENGINE_VAULT"] = self.store
 
     def clear_cache(self):
-        # What push remembers of the source lies there as well, and is not for reading.
+        # What push remembers of the source lies there as well, and is not for reading. What the line carried last time is
+        # in the state folder, and stays: it is nothing of the data.
         for kept in glob.glob(os.path.join(self.cache, "*", "*")):
             if os.path.basename(kept) != "push":
                 shutil.rmtree(kept) if os.path.isdir(kept) else os.unlink(kept)

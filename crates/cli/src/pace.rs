@@ -5,7 +5,8 @@
 //! **Where it is tested.** Below; `tests/cli`.
 //!
 //! *Decision.* 2026-11-30: before anything large came, a household's 64 Mbit/s was assumed each time. On a fast line a long
-//! file then began with a sixth of what comes in a moment; on a slow one its first piece shared the line with six others.
+//! file then began with a third of what its reader asks to be led by; on a slow one its first piece shared the line with
+//! five others.
 
 use crate::config::write_private;
 use backupengine_model::VaultId;

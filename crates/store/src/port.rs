@@ -58,8 +58,8 @@ pub trait BlobReader: Send + Sync {
     fn get(&self, key: BlobKey, range: Range) -> BoxFuture<'_, Result<Got, StoreError>>;
     /// Names and sizes of a family of blobs, sorted. For check and rebuild; no read of a file needs it.
     fn list(&self, kind: BlobKind) -> BoxFuture<'_, Result<Vec<(BlobKey, u64)>, StoreError>>;
-    /// Hears which blobs are likely to be read soon, so that what must be had before (a grant) may be got meanwhile.
-    /// Nobody waits, nothing is promised; a blob that is not there is no error.
+    /// Hears which blobs are likely to be read soon, so that what must be had before (a grant, a connection) may be
+    /// got meanwhile. Nobody waits, nothing is promised; a blob that is not there is no error.
     fn expect(&self, _keys: &[BlobKey]) {}
     /// Reads are widened to multiples of this many bytes, so that a watching store learns no frame lengths.
     /// 1 where nobody watches.

@@ -329,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn long_neighbours_that_come_the_wrong_way_round_are_one_stream() {
+        let (mut rent, link) = (Rent::default(), far());
+        for piece in 0..LEN / 16 - 1 {
+            // The first two in order; from then on the second of two comes first.
+            let piece = if piece < 2 { piece } else { piece ^ 1 };
+            let blocks = piece * 16..(piece + 1) * 16;
+            rent.read(&access(blocks, Class::Large, false), &link, BLOCK, 4096, 4096);
+        }
+        assert_eq!(rent.packs[0].cursors.len(), 1);
+    }
+
+    #[test]
     fn what_does_not_stay_is_not_bought_again() {
         let (mut rent, link) = (Rent::default(), far());
         let named = rent.read(&access(100..101, Class::Small, true), &link, BLOCK, 4096, 4096);
